@@ -57,7 +57,17 @@ _QUANTITIES: Final[Mapping[str, Sequence[str]]] = {
 }
 """A unit that a pattern of the schema takes -> values."""
 _NOT_DRAWN: Final = frozenset(
-    {"published", "published_table", "stress", "assumed", "document", "model.hf_config", "cluster.file", "engine"}
+    {
+        "published",
+        "published_table",
+        "stress",
+        "search",
+        "assumed",
+        "document",
+        "model.hf_config",
+        "cluster.file",
+        "engine",
+    }
 )
 """Keys that `moesim run` does not use, keys whose files other tests draw, and the engine: it has tests of its own."""
 _FEATURE_CHANCE: Final = 0.2

@@ -26,7 +26,7 @@ from sim.errors import InvalidValueError
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["FlowLinks", "LinkKind", "LinkLoad", "SharedLinks", "SharedLoad", "add_both_ways"]
+__all__ = ["FlowLinks", "LinkKind", "LinkLoad", "SharedLinks", "SharedLoad", "add_both_ways", "scattered_numbers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +168,19 @@ class FlowLinks:
         [0, 0, 1]
         """
         return np.repeat(np.arange(self.first.size - 1), np.diff(self.first))
+
+
+def scattered_numbers(num: int) -> NDArray[np.uint64]:
+    """Return numbers of which different sums differ, but for a chance in 2**64: SplitMix64's first outputs.
+
+    References
+    ----------
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+    """
+    state = (np.arange(num, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 def add_both_ways(

@@ -80,10 +80,13 @@ class RegularPairs:
         key = (is_forward, None if weight is None else id(weight))
         if key not in self._shared:
             links, sums = self.forward if is_forward else self.reverse
-            figures = [sums, capacity_bytes_per_s[links], *(() if weight is None else (weight[links],))]
-            groups, group = np.unique(np.stack(figures, axis=1), axis=0, return_inverse=True)
-            is_worth = links.size > _MANY_ALIKE * len(groups)
-            self._shared[key] = (weight, SharedLinks(links, group.ravel()) if is_worth else None)
+            name = sums.astype(np.int64)
+            for figures in (capacity_bytes_per_s, *(() if weight is None else (weight,))):
+                kinds, kind = np.unique(figures[links], return_inverse=True)
+                name = name * kinds.size + kind
+            groups, group = np.unique(name, return_inverse=True)
+            is_worth = links.size > _MANY_ALIKE * groups.size
+            self._shared[key] = (weight, SharedLinks(links, group) if is_worth else None)
         return self._shared[key][1]
 
     @cached_property

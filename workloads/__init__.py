@@ -22,6 +22,7 @@ Contents
 - `workloads.routing`: tokens per expert, drawn per source rank, layer and microbatch, even or skewed.
 - `workloads.topk_sampling`: sets of experts for many tokens at once, all equally likely.
 - `workloads.schedules`: the order of passes on a pipeline stage.
+- `workloads.serving`: requests, KV blocks with a cache of prefixes, and which requests form a batch.
 - `workloads.collectives`: which rank sends how many bytes to which, and in how many steps.
 - `workloads.memory`: bytes per GPU, part by part.
 """

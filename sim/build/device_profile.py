@@ -7,7 +7,6 @@ from sim.scenario.scenario import Scenario
 from topology.device import Device
 from topology.profiles import PROFILES, DeviceProfile, bundled_profile, parse_profile
 from topology.profiles.profile_csv import MAX_PROFILE_BYTES
-from workloads.workload_kind import WORKLOAD_KINDS
 
 __all__ = ["CLOSED_FORM", "profile_of", "why_profile"]
 
@@ -32,7 +31,7 @@ def profile_of(scenario: Scenario, device: Device) -> DeviceProfile | None:
     """
     file, workload = scenario.spec.profile, scenario.spec.workload
     if file is None:
-        kernels = _TRAINING_KERNELS if WORKLOAD_KINDS[workload.kind].trains else _SERVING_KERNELS
+        kernels = _TRAINING_KERNELS if workload.trains else _SERVING_KERNELS
         has_small_sums = workload.precision.gradient_bytes == 2
         return bundled_profile(device, (_BF16_GRADIENTS, *kernels) if has_small_sums else kernels)
     if file == CLOSED_FORM:

@@ -234,6 +234,59 @@ def compare(
     """Show runs next to each other: figures, and differences of time that sum to the whole difference."""
 
 
+@_command("sim.cli.search.search_command", "search ep64_tp16_pp4 -o best.yaml")
+def search(
+    scenario: Annotated[
+        str | None, typer.Argument(help="A scenario; or none, and flags in its place.", metavar="[SCENARIO]")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model, without a scenario.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="NAME", help="Cluster preset, without a scenario.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, max=MAX_GPUS, help="GPUs, without a scenario.")] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="Train; else a forward pass, without a scenario.")
+    ] = False,
+    sequences: Annotated[
+        int | None, typer.Option("--sequences", min=1, help="Sequences of the global batch, without a scenario.")
+    ] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option("--sequence-length", min=1, help="Tokens of a sequence, without a scenario.")
+    ] = None,
+    write: Annotated[
+        str | None, typer.Option("--write", metavar="FILE", help="Write the scenario that the flags stand for.")
+    ] = None,
+    fix: Annotated[
+        list[str] | None, typer.Option("--fix", metavar="KEY=VALUE", help="Hold a key; may be given several times.")
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option("--over", metavar="KEY=A,B", help="Try these values of a key; may be given several times."),
+    ] = None,
+    gap: Annotated[
+        str | None,
+        typer.Option(
+            "--gap", metavar="SHARE", help='How far above the best possible the result may be, such as "1 %".'
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Most simulations; else as many as it takes.")
+    ] = None,
+    objective: Annotated[
+        str, typer.Option("--objective", help="step_time, tokens_per_s, tokens_per_s_per_gpu or cost.")
+    ] = "step_time",
+    output: Annotated[str | None, _output("the best strategy as a scenario, .yaml")] = None,
+    framework: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Print launch flags of megatron, vllm or sglang.")
+    ] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    jobs: Jobs = None,
+) -> None:
+    """Find the best strategy of all legal ones, and prove how close to the best possible it is."""
+
+
 @_command("sim.cli.stress.stress_command", "stress zipf_sweep --seeds 2 --out out/")
 def stress(
     scenario: Scenario,
@@ -403,7 +456,9 @@ def import_trace(
         int | None, typer.Option("--step", min=0, help="The step that --out shows; else the middle one.")
     ] = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("result.json, trace.npz, trace.json and timeline.png of one step")] = None,
+    out: Annotated[
+        str | None, _out("result.json, report.html, trace.npz, trace.pftrace and timeline.png of one step")
+    ] = None,
 ) -> None:
     """Replay a job that was measured operation by operation, and say what each kind of straggler costs."""
 
@@ -421,7 +476,7 @@ def import_kineto(
     ],
     step: Annotated[int | None, typer.Option("--step", min=0, help="The ProfilerStep to read; else the last.")] = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("result.json, trace.npz, trace.json and timeline.png")] = None,
+    out: Annotated[str | None, _out("result.json, report.html, trace.npz, trace.pftrace and timeline.png")] = None,
 ) -> None:
     """Read a step that PyTorch's profiler measured, and say where its time went."""
 

@@ -61,7 +61,11 @@ def run_command(
             )
     data = result.to_dict()
     written = {}
-    if folder is not None:
+    if folder is not None and result.simulated.steps is not None:
+        from sim.report.serving_files import write_serving  # noqa: PLC0415  # only what is written is imported
+
+        written = write_serving(data, result.simulated.steps, folder)
+    elif folder is not None:
         from sim.cli.report import command_of, run_details  # noqa: PLC0415  # only what is written is imported
 
         command = command_of(scenario, changes=changes, trace=trace, seed=seed)

@@ -10,6 +10,7 @@ Contents
 - `sim.engine.stream`: collectives that a lane has started and that run next to its kernels.
 - `sim.engine.slowed_compute`, `slowed_lane`: ranks and lanes whose kernels slow down while transfers take SMs.
 - `sim.engine.network`: transfers that share links, in bulk or flow by flow, and what the links carried.
+- `sim.engine.serving`: requests, batches and steps of a server.
 - `sim.engine.deadlock`: which lane waits for which when events run out.
 - `sim.engine.recorder`: the record as it is taken; `rows`: its rows; `tokens`: copies of tokens, counted; `trace`: the
   record as columns.

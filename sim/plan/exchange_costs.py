@@ -15,6 +15,7 @@ its own.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ __all__ = ["ExchangeCosts", "Tokens"]
 
 Ranks = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
+_MOST_SHARED, _MOST_SHARED_BYTES = 512, 1 << 16
+"""Round trips that are kept for further runs, and the bytes of the matrix of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,6 +48,18 @@ class Tokens:
     """Bytes for each rank. Shape [N, S, G]."""
     to_nodes: FloatArray
     """Bytes for each node. Shape [N, S, nodes]."""
+
+
+_Trips = dict[tuple[object, ...], tuple[Transfer, Transfer]]
+
+
+@lru_cache(maxsize=8)
+def _known_trips(
+    cluster: Cluster, algorithm: AllToAll, fidelity: str, sms: TransferSms | None, factors: Factors
+) -> _Trips:
+    """Return the round trips known so far, for all runs of a process that have the same exchanges."""
+    del cluster, algorithm, fidelity, sms, factors
+    return {}
 
 
 class ExchangeCosts:
@@ -74,7 +89,8 @@ class ExchangeCosts:
         self._reached = self.pricing.reached(self.protocol)
         self._fidelity, self._is_random = fidelity, is_random
         self._sms = None if sms is None else sms.slowed(self._factor)
-        self._known: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
+        self._own: _Trips = {}  # where pairs are noted: each run prices what it notes
+        self._shared = _known_trips(cluster, algorithm, fidelity, sms, factors)
         self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
 
     def round_trip(
@@ -92,11 +108,19 @@ class ExchangeCosts:
         """
         if self._is_random:
             return self._round_trips(senders, group_ranks, byte_matrices, group)
-        keys = [(senders.tobytes(), group_ranks.tobytes(), matrix.tobytes(), group) for matrix in byte_matrices]
-        for key, matrix in zip(keys, byte_matrices, strict=True):
-            if key not in self._known:
-                self._known[key] = self._round_trips(senders, group_ranks, matrix[None], group)[0]
-        return [self._known[key] for key in keys]
+        is_small = self._fidelity != "flow" and byte_matrices[:1].nbytes <= _MOST_SHARED_BYTES
+        is_shared = is_small and not self.pairs.is_on
+        known = self._shared if is_shared else self._own
+        found = []
+        for matrix in byte_matrices:
+            key = (senders.tobytes(), group_ranks.tobytes(), matrix.tobytes(), group)
+            trip = known.get(key)
+            if trip is None:
+                if is_shared and len(known) >= _MOST_SHARED:
+                    known.clear()
+                trip = known[key] = self._round_trips(senders, group_ranks, matrix[None], group)[0]
+            found.append(trip)
+        return found
 
     def relayed_trips(
         self, senders: Ranks, group_ranks: Ranks, tokens: Tokens, *, group: int

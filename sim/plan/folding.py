@@ -15,6 +15,7 @@ lane has at the same positions. What lanes do together (reduction of gradients) 
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from sim.build.work import Work
 from sim.plan.expert_routing import copies_drawn
 from sim.plan.ops import Transfer
-from topology.links import LinkLoad
+from topology.links import LinkLoad, SharedLinks, scattered_numbers
 
 __all__ = ["Folding", "equivalent_lanes"]
 
@@ -30,6 +31,16 @@ IntArray = NDArray[np.intp]
 Reductions = Callable[[int], Sequence[Transfer]]
 """What the data-parallel replicas of a stage exchange."""
 _DIGITS = 9  # of bytes on a link over the most on any, that count: the rest is rounding
+
+
+class _Spread(NamedTuple):
+    """The links of all lanes that one runs for, and what each of them carries."""
+
+    links: SharedLinks
+    group: IntArray
+    """For each part of what a group of links carries: the group. Shape [P]."""
+    source: IntArray
+    """The link of the lane that runs, by its place, whose bytes are that part. Shape [P]."""
 
 
 class Folding:
@@ -54,7 +65,8 @@ class Folding:
         for lane in range(lane_of.size):
             self._home[lane_ranks[:, lane]] = lane
         self._counts: dict[Transfer, int] = {}
-        self._maps: dict[int, IntArray] = {}
+        self._moved: dict[int, tuple[IntArray, IntArray]] = {}
+        self._spreads: dict[tuple[int, bytes], _Spread] = {}
 
     @property
     def running(self) -> list[int]:
@@ -75,10 +87,9 @@ class Folding:
         """Return the bytes on links of all transfers that one stands for."""
         if self.count(transfer) == 1:
             return transfer.load
-        moved = self._links_of(int(self._home[transfer.ranks[0]]))[:, transfer.load.links]
-        links, index = np.unique(moved, return_inverse=True)
-        num_bytes = np.bincount(index.ravel(), weights=np.tile(transfer.load.num_bytes, len(moved)))
-        return LinkLoad(links=links, num_bytes=num_bytes.astype(np.float64))
+        spread = self._spread(int(self._home[transfer.ranks[0]]), transfer.load.links)
+        num_bytes = np.bincount(spread.group, weights=transfer.load.num_bytes[spread.source])
+        return spread.links.load(num_bytes.astype(np.float64))
 
     def ranks(self, transfer: Transfer, ranks: IntArray) -> list[IntArray]:
         """Return ranks of a transfer's lane and those in their place, for each lane that it stands for."""
@@ -92,11 +103,41 @@ class Folding:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _links_of(self, lane: int) -> IntArray:
-        """Return the links in the place of those of `lane`, for each lane that it runs for. Shape [lanes, L]."""
-        if lane not in self._maps:
-            self._maps[lane] = np.stack([self._link_map(int(other)) for other in np.flatnonzero(self.lane_of == lane)])
-        return self._maps[lane]
+    def _spread(self, lane: int, links: IntArray) -> "_Spread":
+        """Return the links of all lanes that `lane` runs for, in the place of `links` of its own [K]."""
+        key = (lane, links.tobytes())
+        if key not in self._spreads:
+            place, elsewhere = self._links_of(lane)
+            at = place[links]
+            moved = np.where(at >= 0, elsewhere[:, at], links).ravel()  # lane by lane, each in the order of `links`
+            source = np.tile(np.arange(links.size), len(elsewhere))
+            found, index = np.unique(moved, return_inverse=True)
+            number_of = np.zeros(found.size, dtype=np.uint64)  # of what a link carries
+            np.add.at(number_of, index, scattered_numbers(links.size)[source])
+            _, first, group = np.unique(number_of, return_index=True, return_inverse=True)
+            is_first = np.full(found.size, -1)
+            is_first[first] = np.arange(first.size)
+            of_first = is_first[index] >= 0
+            self._spreads[key] = _Spread(
+                links=SharedLinks(found, group), group=is_first[index][of_first], source=source[of_first]
+            )
+        return self._spreads[key]
+
+    def _links_of(self, lane: int) -> tuple[IntArray, IntArray]:
+        """Return which links of `lane` are others on the lanes that it runs for, and which these are.
+
+        The number of each link among those that differ, or -1 [L], and the links in their place [lanes, differing].
+        """
+        if lane not in self._moved:
+            maps = [self._link_map(int(other)) for other in np.flatnonzero(self.lane_of == lane)]
+            differs = np.zeros(maps[0].size, dtype=np.bool_)
+            for of_other in maps:
+                differs |= of_other != np.arange(of_other.size)
+            moved = np.flatnonzero(differs)
+            place = np.full(differs.size, -1)
+            place[moved] = np.arange(moved.size)
+            self._moved[lane] = (place, np.stack([of_other[moved] for of_other in maps]))
+        return self._moved[lane]
 
 
 def equivalent_lanes(work: Work, lane_ranks: IntArray, reductions: Reductions) -> IntArray:

@@ -117,6 +117,13 @@ class Lowering:
             ops = on_expert_stream(ops)
         return self._at_speed(position, ops)
 
+    def own_ops(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
+        """Return the ops of a pass as the host issues them, without what replicas exchange meanwhile."""
+        ops = self._with_sms(
+            self._as_blocking(position, self._compute_and_exchange(position, pass_, is_split=is_split))
+        )
+        return ops if self._host is None else self._host.of_pass(pass_, self._model_chunk(position, pass_), ops)
+
     def before_passes(self, position: LanePosition) -> tuple[Op, ...]:
         """Return what a lane starts before its first pass."""
         if self.overlap is None:

@@ -49,6 +49,8 @@ class Pricing:
             known.setdefault(protocol.algorithm, []).append(protocol)
         self.protocols: Mapping[str, list[Protocol]] = known
         self._overheads: dict[tuple[Protocol, float], FloatArray | None] = {}
+        self._reached: dict[Protocol, FloatArray] = {}
+        self._inside: dict[Protocol, float] = {}
         self._nearest: dict[int, float] = {}
 
     @cached_property
@@ -133,12 +135,16 @@ class Pricing:
 
     def reached(self, protocol: Protocol) -> FloatArray:
         """Return what a protocol reaches on each link, bytes/s. Shape [L]."""
-        overhead, capacity = self.overhead(protocol), self.cluster.capacity_bytes_per_s
-        return capacity if overhead is None else capacity / overhead
+        if protocol not in self._reached:
+            overhead, capacity = self.overhead(protocol), self.cluster.capacity_bytes_per_s
+            self._reached[protocol] = capacity if overhead is None else capacity / overhead
+        return self._reached[protocol]
 
     def inside_bytes_per_s(self, protocol: Protocol) -> float:
         """Return what a protocol reaches on the best link inside a node."""
-        return float(self.reached(protocol)[self._tiers == INSIDE].max(initial=0.0))
+        if protocol not in self._inside:
+            self._inside[protocol] = float(self.reached(protocol)[self._tiers == INSIDE].max(initial=0.0))
+        return self._inside[protocol]
 
     def latency_s(self, exchange: Exchange, protocol: Protocol, *, alone_s: float = 0.0) -> float:
         """Return the time of the chain of messages of an exchange, and of its first loop.

@@ -11,7 +11,7 @@ Contents
 - `sim.report.perfetto`: the trace as Chrome JSON, which Perfetto opens too.
 - `sim.report.thread_tracks`: the threads of a trace that both have.
 - `sim.report.html`: a run as one HTML page that is complete in itself.
-- `sim.report.files`: the files of `--out`.
+- `sim.report.files`: the files of `--out`; `serving_files`: those of requests that were served.
 
 Nothing is imported here, so that a command loads only what it shows. Only charts, timelines (but for
 `sim.report.timeline.bars`), topology pictures, canvas and palette import matplotlib.

@@ -58,7 +58,10 @@ OUTPUT_NAMES: Final = {
 }
 """Content of each file in the folder of a run -> the file's name; memory only with a model, pairs only with GPUs."""
 
-MEASURED_NAMES: Final = {key: OUTPUT_NAMES[key] for key in ("result", "trace", "timeline", "Perfetto trace")}
+MEASURED_NAMES: Final = {
+    key: OUTPUT_NAMES[key]
+    for key in ("result", "report", "trace", "details", "timeline", "Perfetto trace", "Chrome trace")
+}
 """Content of each file in the folder of a measured run -> the file's name."""
 
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png", "order": "ranking.png"}
@@ -90,9 +93,9 @@ def write_outputs(
     paths = {key: folder / file for key, file in OUTPUT_NAMES.items() if pairs is not None or "pair" not in file}
     if not data.get("memory"):
         del paths["memory"]
-    _write_json(data, paths["result"])
-    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
-    write_whole(paths["details"], lambda path: path.write_bytes(_npz_bytes(arrays_of(details))))
+    write_json(data, paths["result"])
+    write_whole(paths["trace"], lambda path: path.write_bytes(npz_bytes(trace.arrays())))
+    write_whole(paths["details"], lambda path: path.write_bytes(npz_bytes(arrays_of(details))))
     write_whole(paths["report"], lambda path: write_page(data, path, details=details))
     for key in ("timeline", "Perfetto trace", "Chrome trace"):
         write_drawing(
@@ -116,18 +119,24 @@ def write_outputs(
 
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
         columns |= {} if pairs.by_switch is None else {"by_switch": pairs.by_switch}
-        write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
+        write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(npz_bytes(columns)))
         write_whole(paths["their picture"], lambda path: draw_pairs(pairs, path, title=name))
     return {key: str(path) for key, path in paths.items()}
 
 
-def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write the files of a measured run into `folder`; return the content of each file -> its path."""
+def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path, *, command: str) -> dict[str, str]:
+    """Write the files of a run that was measured, as `command` read it; return the content of each file -> its path."""
+    from sim.report.html.details import RunDetails, arrays_of  # noqa: PLC0415  # only what is written is imported
+    from sim.report.html.page import write_page  # noqa: PLC0415  # jinja2
+
     _make(folder)
     paths = {key: folder / file for key, file in MEASURED_NAMES.items()}
-    _write_json(data, paths["result"])
-    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
-    for key in ("timeline", "Perfetto trace"):
+    write_json(data, paths["result"])
+    write_whole(paths["trace"], lambda path: path.write_bytes(npz_bytes(trace.arrays())))
+    details = RunDetails(trace=trace, command=command)
+    write_whole(paths["details"], lambda path: path.write_bytes(npz_bytes(arrays_of(details))))
+    write_whole(paths["report"], lambda path: write_page(data, path, details=details))
+    for key in ("timeline", "Perfetto trace", "Chrome trace"):
         write_drawing(trace, paths[key], name=str(data["scenario"]["name"]), notes=stage_notes(data["stages_ns"]))
     return {key: str(path) for key, path in paths.items()}
 
@@ -168,6 +177,7 @@ def write_drawing(
     notes: Sequence[str] | None = None,
     window_ns: tuple[int, int] | None = None,
     lane: int = 0,
+    colour: str = "microbatch",
     memory: Mapping[str, Any] | None = None,
     rank_tokens: NDArray[np.int64] | None = None,
 ) -> None:
@@ -189,7 +199,9 @@ def write_drawing(
 
     write_whole(
         path,
-        lambda target: draw_timeline(trace, target, title=name, notes=notes, window_ns=window_ns, lane=lane),
+        lambda target: draw_timeline(
+            trace, target, title=name, notes=notes, window_ns=window_ns, lane=lane, colour=colour
+        ),
     )
 
 
@@ -252,12 +264,12 @@ def _write_study(
     """Write the JSON and the picture of a study into `folder`, which is created where it does not exist."""
     _make(folder)
     paths = {key: folder / file for key, file in names.items()}
-    _write_json(data, paths["result"])
+    write_json(data, paths["result"])
     write_whole(paths["picture"], draw)
     return {key: str(path) for key, path in paths.items()}
 
 
-def _write_json(data: Mapping[str, Any], path: Path) -> None:
+def write_json(data: Mapping[str, Any], path: Path) -> None:
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
@@ -275,7 +287,7 @@ def _unwritten(path: Path, error: OSError, hint: str) -> OutputError:
     return OutputError(file=str(path), reason=error.strerror or str(error), hint=hint)
 
 
-def _npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+def npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, column in columns.items():

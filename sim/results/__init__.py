@@ -8,6 +8,7 @@ Contents
 - `sim.results.stages`: the step time of each stage, category by category.
 - `sim.results.exposed`: the transfers of streams, cut to the time in which their lane waits for them.
 - `sim.results.metrics`: throughput, latency, bubble, FLOP use.
+- `sim.results.serving`: what users of a server see, and the checks of its runs.
 - `sim.results.memory`: the peak per GPU, when, where and from what.
 - `sim.results.claims`: verdicts on a document's claims; `superlatives`: also on superlatives; `facts`: one fact each.
 - `sim.results.uncertainty`: intervals of figures and claims, and what moves them.

@@ -282,13 +282,16 @@ def _telling_clauses(
 ) -> list[str]:
     """Return the clauses that say more than the value and the expectation do."""
     said = [evidence.explanation.partition("; ")[0]] if evidence.explanation else []
+    if claim.is_met is not None and len({bool(claim.is_met(seed)) for seed in evidence.seeds}) > 1:
+        said.insert(0, f"over {len(evidence.seeds)} {evidence.draws} it is met in some and not in others")
     if evidence.assumes_claim:
         if not counted:
             return [*said, "no alternative is declared that could show it"]
         return [f"{metric_words(claim)}: {_named(claim, counted)}{_cost(evidence, counted)}", *said]
     if verdict == "depends":
-        is_fewer = len(met) <= len(counted) - len(met)
-        fewer = met if is_fewer else [outcome for outcome in counted if outcome not in met]
+        missed = [outcome for outcome in counted if outcome not in met]
+        is_fewer = bool(met) and (len(met) <= len(missed) or not missed)
+        fewer = met if is_fewer else missed
         is_flag = isinstance(evidence.value, bool)
         named = f"under {_named(claim, fewer)}" if is_flag else _named(claim, fewer)
         return [*said, f"{'true' if is_fewer else 'not true'}: {named}"]

@@ -49,6 +49,8 @@ def exposed_pieces(trace: Trace, stage: int, lane: int) -> Pieces:
     """Return the transfers of a lane's streams, cut to the time in which the lane waits for streams."""
     start_ns, end_ns = trace.ints("start_ns"), trace.ints("end_ns")
     transfers, waits = (trace.rows(stream, stage=stage, lane=lane) for stream in ("async", "await"))
+    if not transfers.size:
+        return Pieces(transfers, start_ns[transfers], end_ns[transfers])
     order = np.argsort(start_ns[waits], kind="stable")
     begins_ns, reached_ns = start_ns[waits][order], np.maximum.accumulate(end_ns[waits][order])
     opens = np.flatnonzero(begins_ns[1:] > reached_ns[:-1]) + 1  # the two passes of a pair may wait at a time

@@ -10,6 +10,8 @@ Where a row was released by one that ended later (ranks of a lane that end at di
 up to the point reached.
 """
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,28 +22,21 @@ __all__ = ["exposed_communication_ns", "path_ns", "path_rows"]
 
 IntArray = NDArray[np.int64]
 _PASS, _AWAIT = STREAMS.index("pass"), STREAMS.index("await")
-_COMMUNICATION = [KINDS.index(kind) for kind in COMMUNICATION_CATEGORIES]
+_IS_COMMUNICATION = np.array([kind in COMMUNICATION_CATEGORIES for kind in KINDS])
+"""Whether a kind, by its code, is that of a transfer."""
+_known_paths: WeakKeyDictionary[Trace, list[tuple[int, int, int]]] = WeakKeyDictionary()
 _SPLIT = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
 
 
 def path_rows(trace: Trace) -> list[tuple[int, int, int]]:
-    """Return (row, from, to) along the path, last first; `to` - `from` is what the row adds."""
-    end, kind, stream = trace.ints("end_ns"), trace.ints("kind"), trace.ints("stream")
-    first_ns, last_ns = trace.start_ns, trace.end_ns  # each looks at all rows
-    candidates = np.flatnonzero(end == last_ns)
-    candidates = candidates[(stream[candidates] != _PASS) & (stream[candidates] != _AWAIT)]
-    if candidates.size == 0:
-        return []
-    row = int(min(candidates, key=lambda r: (kind[r], r)))
-    start_of, end_of, released_by = trace.ints("start_ns").item, end.item, trace.ints("released_by").item
-    reached, rows = last_ns, []
-    while row >= 0 and reached > first_ns:
-        begin = start_of(row)
-        if begin < reached:
-            rows.append((row, begin, min(reached, end_of(row))))
-            reached = begin
-        row = released_by(row)
-    return rows
+    """Return (row, from, to) along the path, last first; `to` - `from` is what the row adds.
+
+    The path of a trace is walked once; do not change what is returned.
+    """
+    known = _known_paths.get(trace)
+    if known is None:
+        known = _known_paths[trace] = _walk(trace)
+    return known
 
 
 def path_ns(trace: Trace) -> dict[str, int]:
@@ -68,7 +63,7 @@ def exposed_communication_ns(trace: Trace) -> dict[str, int]:
     """
     exposed = dict.fromkeys(COMMUNICATION_CATEGORIES, 0)
     rows, begin, to = np.array(path_rows(trace), dtype=np.int64).reshape(-1, 3).T
-    is_communication = np.isin(trace.ints("kind")[rows], _COMMUNICATION)
+    is_communication = _IS_COMMUNICATION[trace.ints("kind")[rows]]
     rows, begin, to = rows[is_communication], begin[is_communication], to[is_communication]
     lane = trace.ints("stage")[rows] * trace.num_lanes + trace.ints("lane")[rows]
     exposed_ns = to - begin
@@ -77,6 +72,28 @@ def exposed_communication_ns(trace: Trace) -> dict[str, int]:
         exposed_ns[of_lane] -= computing.until(to[of_lane]) - computing.until(begin[of_lane])
     codes = trace.ints("kind")[rows]
     return exposed | {KINDS[code]: int(exposed_ns[codes == code].sum()) for code in np.unique(codes).tolist()}
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _walk(trace: Trace) -> list[tuple[int, int, int]]:
+    end, kind, stream = trace.ints("end_ns"), trace.ints("kind"), trace.ints("stream")
+    first_ns, last_ns = trace.start_ns, trace.end_ns  # each looks at all rows
+    candidates = np.flatnonzero(end == last_ns)
+    candidates = candidates[(stream[candidates] != _PASS) & (stream[candidates] != _AWAIT)]
+    if candidates.size == 0:
+        return []
+    row = int(min(candidates, key=lambda r: (kind[r], r)))
+    start_of, end_of, released_by = trace.ints("start_ns").item, end.item, trace.ints("released_by").item
+    reached, rows = last_ns, []
+    while row >= 0 and reached > first_ns:
+        begin = start_of(row)
+        if begin < reached:
+            rows.append((row, begin, min(reached, end_of(row))))
+            reached = begin
+        row = released_by(row)
+    return rows
 
 
 class _Computing:

@@ -27,6 +27,8 @@ __all__ = ["spent_over_time", "stages_ns"]
 
 IntArray = NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).max
+_IS_COMPUTE = np.array([kind in COMPUTE_CATEGORIES for kind in KINDS])
+"""Whether a kind, by its code, is that of a kernel of the stage's own."""
 _SPLIT = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
 
 
@@ -148,8 +150,7 @@ def _row_amounts(
     kinds = trace.ints("kind")[rows]
     split = np.stack([trace.ints(name)[rows] for name in _SPLIT])
     counted = np.maximum(end - start, 0)
-    is_compute = np.isin(kinds, [KINDS.index(kind) for kind in COMPUTE_CATEGORIES])
-    taken = np.where(is_compute, 0, np.minimum(foreign.between(start, np.maximum(start, end)), counted))
+    taken = np.where(_IS_COMPUTE[kinds], 0, np.minimum(foreign.between(start, np.maximum(start, end)), counted))
     is_whole = (split.sum(axis=0) == counted) & (taken == 0)
     is_cut = ~is_whole & (counted > 0)
     split[:, is_cut] = apportion_each((counted - taken)[is_cut], split[:, is_cut])
@@ -186,13 +187,15 @@ class _Cumulated:
     @classmethod
     def of_rows(cls, trace: Trace, rows: NDArray[np.intp], num_ranks: int) -> "_Cumulated":
         """Add up the rows' intervals, a share of 1 / `num_ranks` each: piecewise linear between their edges."""
+        if not rows.size:
+            return cls(np.zeros(0, dtype=np.int64), np.zeros(0))
         start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
         times = np.concatenate([start, end])
         slopes = np.concatenate([np.ones(start.size), -np.ones(end.size)])
         order = np.argsort(times, kind="stable")
         edges = times[order]
         active = np.cumsum(slopes[order])
-        spent = np.concatenate([[0.0], np.cumsum(active[:-1] * np.diff(edges))]) if rows.size else np.zeros(0)
+        spent = np.concatenate([[0.0], np.cumsum(active[:-1] * np.diff(edges))])
         return cls(edges, spent / num_ranks)
 
     def between(self, start: IntArray, end: IntArray) -> IntArray:

@@ -266,7 +266,13 @@ def observe(scenario: Scenario, wanted: frozenset[str], limits: Limits, runs_ali
     """Simulate a scenario, one of about `runs_alike` of this process."""
     try:
         simulated = simulate_scenario(
-            scenario, wanted=wanted, link_timeline=False, limits=limits, engine=AUTO_ENGINE, runs_alike=runs_alike
+            scenario,
+            wanted=wanted,
+            link_timeline=False,
+            links=False,
+            limits=limits,
+            engine=AUTO_ENGINE,
+            runs_alike=runs_alike,
         )
     except InvalidValueError as error:
         return Observation(values={}, problem=error.problem, num_runs=0)

@@ -100,6 +100,7 @@ class Result:
                 "bounds": self._bounds(),
                 "claims": self._claims(),
                 "facts": [fact.to_dict() for fact in facts_of(self.claims)],
+                **({} if simulated.requests is None else {"requests": simulated.requests}),
                 **({} if self.sensitivity is None else {"sensitivity": self.sensitivity}),
                 **({} if self.uncertainty is None else {"uncertainty": self.uncertainty.to_dict()}),
                 "engine": self._engine(),

@@ -21,6 +21,7 @@ from sim.plan.collective import CollectivePlan
 from sim.plan.logs import PairUse
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.transfer_costs import Choice
+from sim.results.serving import ServingSteps
 from sim.run.engines import run_on
 from sim.run.memory_guard import bounded_memory
 from sim.run.resources import NO_LIMITS, Limits, Resources
@@ -45,6 +46,8 @@ class RunOptions:
     `imbalance_bound_max_over_mean`."""
     link_timeline: bool = True
     """Whether the trace has the load of the links over time, which the Perfetto trace shows."""
+    links: bool = True
+    """Whether what the links carried is added up at all."""
     pairs: bool = False
     """Whether the bytes between every two GPUs are added up."""
     limits: Limits = NO_LIMITS
@@ -89,6 +92,10 @@ class Simulated:
     """What the user should know."""
     choices: list[Choice] = field(default_factory=list)
     """Algorithm and protocol of each collective."""
+    requests: list[dict[str, Any]] | None = None
+    """Of each request what happened to it, where requests were served; else None."""
+    steps: ServingSteps | None = None
+    """Steps of a server; None where no requests were served."""
     pairs: PairUse | None = None
     """Bytes between every two GPUs; None where they were not wanted, and where there are none."""
 
@@ -161,6 +168,7 @@ class ScenarioRun(ABC):
             max_events=options.limits.engine_events,
             link_timeline=options.link_timeline,
             keep_ended=keep_ended,
+            links=options.links,
         )
 
     @abstractmethod

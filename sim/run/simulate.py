@@ -8,6 +8,7 @@ from sim.run.model_run import ModelRun
 from sim.run.passes_run import PassesRun
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated
+from sim.run.serving_run import ServingRun
 from sim.scenario.engine_names import DEFAULT_ENGINE
 from sim.scenario.scenario import Scenario
 
@@ -18,6 +19,7 @@ _RUNS: Final[dict[str, type[ScenarioRun]]] = {
     "training": ModelRun,
     "passes": PassesRun,
     "collective": CollectiveRun,
+    "serving": ServingRun,
 }
 
 
@@ -37,6 +39,7 @@ def simulate_scenario(
     *,
     wanted: Set[str] = frozenset(),
     link_timeline: bool = True,
+    links: bool = True,
     pairs: bool = False,
     limits: Limits = NO_LIMITS,
     engine: str = DEFAULT_ENGINE,
@@ -44,6 +47,12 @@ def simulate_scenario(
 ) -> Simulated:
     """Build a scenario and simulate it once; the options are those of `RunOptions`."""
     options = RunOptions(
-        wanted=wanted, link_timeline=link_timeline, pairs=pairs, limits=limits, engine=engine, runs_alike=runs_alike
+        wanted=wanted,
+        link_timeline=link_timeline,
+        links=links,
+        pairs=pairs,
+        limits=limits,
+        engine=engine,
+        runs_alike=runs_alike,
     )
     return build_run(scenario).simulate(options)

@@ -15,7 +15,7 @@ Contents
 - `sim.scenario.scenario`: a scenario, and its variants; `places`: where each of its values comes from.
 - `sim.scenario.schema`: every key; `json_schema`: the same for editors; `sections`, `fields`: sections and values.
 - `sim.scenario.cluster_section`, `model_section`, `parallel_section`, `workload_section`, `claims_section`,
-  `runtime_section`, `engine_names`: the keys.
+  `runtime_section`, `search_section`, `serving_section`, `engine_names`: the keys.
 - `sim.scenario.units`, `expectation`, `claim_units`: quantities, what claims expect, and the units of metrics.
 - `sim.scenario.scenario_files`, `suite_file`: where scenarios are, and what a suite is; `published_table`: its tables.
 - `sim.scenario.document`: whether a document says what a claim quotes.

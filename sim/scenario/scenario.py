@@ -154,7 +154,7 @@ class Scenario:
 
     def without_judgement(self) -> "Scenario":
         """Return the scenario with raw data that has only what is simulated; `spec` is as before."""
-        judged = {"document", "claims", "alternatives", "rivals", "published", "published_table"}
+        judged = {"document", "claims", "alternatives", "rivals", "published", "published_table", "search"}
         return replace(self, raw={key: value for key, value in self.raw.items() if key not in judged})
 
     def located(self, error: InvalidValueError, *, other_file: Path | None = None) -> InvalidValueError:

@@ -32,6 +32,7 @@ from sim.scenario.parallel_section import (
     ScheduleSpec,
 )
 from sim.scenario.runtime_section import FactorsSection, JitterSection, RuntimeSection
+from sim.scenario.search_section import SearchSpec
 from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 from topology.uncertainty import LINK_FACTORS
@@ -102,6 +103,8 @@ class ScenarioSpec(Section):
     """Strategies that superlatives are judged against."""
     stress: StressSpec | None = None
     """Skews, remedies and seeds of `moesim stress`."""
+    search: SearchSpec | None = None
+    """Which strategies `moesim search` looks through, and how closely."""
     published: Annotated[tuple[PublishedSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Published figures; they make the scenario a validation case."""
     published_table: PublishedTableSpec | None = None
@@ -206,7 +209,10 @@ class ScenarioSpec(Section):
         if parallel.zero and not self.workload.trains:
             hint = "It splits what only training keeps: gradients and the optimizer's states."
             raise InvalidValueError(
-                ("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, hint=hint
+                ("parallel", "zero"),
+                rule=f"be 0 with workload.kind {self.workload.kind}",
+                value=parallel.zero,
+                hint=hint,
             )
         self._check_fsdp()
         if parallel.exchange != "one_sided" and not CONVENTIONS[parallel.convention].experts_span_stages:

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sim.errors import InvalidValueError
 from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
+from sim.scenario.serving_section import ServingWorkload
 from topology.limits import MAX_GPUS
 from workloads.collectives import OPERATIONS
 from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
@@ -18,6 +19,7 @@ __all__ = [
     "HeldBytes",
     "PassTimes",
     "PassesWorkload",
+    "ServingWorkload",
     "TrainingWorkload",
     "WorkloadSpec",
 ]
@@ -126,6 +128,7 @@ class PassesWorkload(_Workload):
         "profile",
         "factors",
         "stress",
+        "search",
     )
     has_backward = True
 
@@ -194,7 +197,7 @@ class CollectiveWorkload(_Workload):
         return self
 
 
-WorkloadSpec = ForwardWorkload | TrainingWorkload | PassesWorkload | CollectiveWorkload
+WorkloadSpec = ForwardWorkload | TrainingWorkload | PassesWorkload | CollectiveWorkload | ServingWorkload
 """Any of the kinds."""
 
 WORKLOADS: Final[dict[str, type[Section]]] = {
@@ -202,5 +205,6 @@ WORKLOADS: Final[dict[str, type[Section]]] = {
     "training": TrainingWorkload,
     "passes": PassesWorkload,
     "collective": CollectiveWorkload,
+    "serving": ServingWorkload,
 }
 """Kind -> its keys."""

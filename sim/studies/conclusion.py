@@ -206,6 +206,8 @@ def _step(conclusion: Conclusion, simulated: Simulated) -> str:
         time_s = conclusion.say(metrics["collective_time_s"], "metrics.collective_time_s", "s")
         rate = conclusion.say(metrics["busbw_bytes_per_s"], "metrics.busbw_bytes_per_s", "bytes/s")
         return f"It takes {time_s}, a bus bandwidth of {rate}."
+    if "ttft_mean_s" in metrics:
+        return _served(conclusion, simulated)
     time_s = conclusion.say(metrics["step_time_s"], "metrics.step_time_s", "s")
     if "tokens_per_s" not in metrics:
         bubble = conclusion.say(metrics["bubble_fraction"], "metrics.bubble_fraction", "ratio")
@@ -214,6 +216,20 @@ def _step(conclusion: Conclusion, simulated: Simulated) -> str:
     num_gpus = conclusion.say(metrics["num_gpus"], "metrics.num_gpus")
     mfu = conclusion.say(metrics["mfu"], "metrics.mfu", "ratio")
     return f"A step takes {time_s}: {rate} on {num_gpus} GPU{'' if num_gpus == '1' else 's'}, an MFU of {mfu}."
+
+
+def _served(conclusion: Conclusion, simulated: Simulated) -> str:
+    """Return what users of a server wait for, and whether it keeps up."""
+    metrics = simulated.metrics
+    first = conclusion.say(metrics["ttft_p50_s"], "metrics.ttft_p50_s", "s")
+    slow = conclusion.say(metrics["ttft_p99_s"], "metrics.ttft_p99_s", "s")
+    rate = conclusion.say(metrics["output_tokens_per_s"], "metrics.output_tokens_per_s", "tokens/s")
+    text = f"Half of the users see the first token within {first}, 99 of 100 within {slow}"
+    if "tpot_p50_s" in metrics:
+        further = conclusion.say(metrics["tpot_p50_s"], "metrics.tpot_p50_s", "s")
+        text += f", and a further token every {further} (median)"
+    keeps_up = "" if metrics["is_stable"] else " The server does not keep up: its queue grows while requests arrive."
+    return f"{text}; the server makes {rate}.{keeps_up}"
 
 
 def _where_time_goes(conclusion: Conclusion, simulated: Simulated) -> str:

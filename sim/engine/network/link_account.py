@@ -26,6 +26,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from topology.links import scattered_numbers
+
 __all__ = [
     "Contents",
     "Flowed",
@@ -159,7 +161,7 @@ class Links(NamedTuple):
 def times_of(shapes: Shapes, shape_of: IndexArray, intervals: Intervals, num_links: int) -> LinkTimes:
     """Return when each of `num_links` links carried anything; `shape_of` [I] is the shape of each interval."""
     alike = np.zeros(num_links, dtype=np.uint64)
-    for links, scattered in zip(shapes.links, _scattered(len(shapes)), strict=True):
+    for links, scattered in zip(shapes.links, scattered_numbers(len(shapes)), strict=True):
         alike[links] += scattered
     _, group_of = np.unique(alike, return_inverse=True)
     num_groups = int(group_of.max(initial=-1)) + 1
@@ -207,7 +209,7 @@ def loads_of(flowed: Flowed, times: LinkTimes, of_links: Links, hottest: IndexAr
     time_ns, low, high, content_of = intervals
     num_contents, num_kinds = int(content_of.max(initial=-1)) + 1, int(kind_of.max(initial=-1)) + 1
     flowed_ns = np.bincount(content_of, weights=time_ns[high] - time_ns[low], minlength=num_contents)
-    scattered = _scattered(num_contents)
+    scattered = scattered_numbers(num_contents)
     busiest, hot = np.zeros((num_contents, num_kinds)), np.zeros((num_contents, hottest.size))
     full_ns, alike = np.zeros(capacity.size), np.zeros(capacity.size, dtype=np.uint64)
     capacity_rank = np.unique(capacity, return_inverse=True)[1]
@@ -266,14 +268,6 @@ def mean_timeline(start_ns: IntArray, end_ns: IntArray, load: FloatArray) -> tup
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _scattered(num: int) -> BitArray:
-    """Return different numbers whose sums differ: the outputs of SplitMix64 (Steele, Lea and Flood, 2014). [num]."""
-    state = (np.arange(num, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
-
-
 def _ranges(first: IndexArray, num: IndexArray) -> IndexArray:
     """Return `num[i]` numbers from `first[i]` on, of all i one after another.
 
@@ -307,7 +301,9 @@ def _add_unions(
     until = np.maximum.accumulate(end)
     since = np.minimum(np.maximum(start, np.concatenate([[0], until[:-1]])), until)
     overlaps[group[since > start]] = True
-    np.add.at(busy_ns, group, intervals.time_ns[until - apart] - intervals.time_ns[since - apart])
+    new_ns = intervals.time_ns[until - apart] - intervals.time_ns[since - apart]
+    first = np.flatnonzero(np.diff(group, prepend=-1) != 0)
+    busy_ns[group[first]] += np.add.reduceat(new_ns, first)
 
 
 def _matrices(

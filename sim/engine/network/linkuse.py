@@ -17,7 +17,6 @@ edition 1992, section 6.5.2), so the time in which a link is full is that in whi
 How it is added up, so that it grows with the transfers and not with intervals times links: `link_account`.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -47,6 +46,7 @@ FloatArray = NDArray[np.float64]
 _MOST_LINKS: Final = 10
 _DIGITS: Final = 9
 """Loads that agree to so many are equal: of those the first links are taken."""
+_NO_NUMBERS: Final = str.maketrans("", "", "0123456789.")
 _PIECE: Final = 4096
 """Loads of transfers that are added up at a time."""
 
@@ -134,26 +134,33 @@ class LinkLog:
     def _bytes(self) -> FloatArray:
         """Return what transfers that have ended put on each link. Shape [L]."""
         total = np.zeros(self._capacity.size)
-        plain: list[tuple[LinkLoad, FloatArray | None, int]] = []
-        shared: dict[tuple[SharedLinks, int], list[tuple[SharedLoad, FloatArray | None, int]]] = {}
-        for transfer, count in self._num_ended.items():
-            load, overhead = self._load(transfer), transfer.overhead
-            if isinstance(load, SharedLoad):
-                shared.setdefault((load.shared, id(overhead)), []).append((load, overhead, count))
+        ended = [(self._load(transfer), transfer.overhead, count) for transfer, count in self._num_ended.items()]
+        if len(ended) > _PIECE:
+            self._add_shared(total, ended)
+            ended = [one for one in ended if not isinstance(one[0], SharedLoad)]
+        for begin in range(0, len(ended), _PIECE):
+            some = ended[begin : begin + _PIECE]
+            if any(isinstance(load, SharedLoad) for load, _, _ in some):
+                for load, over, count in some:  # in the same order of sums, but not all written out at a time
+                    total[load.links] += load.num_bytes * count / (1.0 if over is None else over[load.links])
             else:
-                plain.append((load, overhead, count))
-        for begin in range(0, len(plain), _PIECE):
-            some = plain[begin : begin + _PIECE]
-            amounts = [
-                load.num_bytes * count / (1.0 if over is None else over[load.links]) for load, over, count in some
-            ]
-            np.add.at(total, np.concatenate([load.links for load, _, _ in some]), np.concatenate(amounts))
-        for (links, _), loads in shared.items():
-            overhead = loads[0][1]
-            counts = np.array([count for _, _, count in loads], dtype=np.float64)
-            amount = (counts @ np.stack([load.amounts for load, _, _ in loads]))[links.group]
-            total[links.links] += amount if overhead is None else amount / overhead[links.links]
+                amounts = [load.num_bytes * n / (1.0 if over is None else over[load.links]) for load, over, n in some]
+                np.add.at(total, np.concatenate([load.links for load, _, _ in some]), np.concatenate(amounts))
         return total
+
+    @staticmethod
+    def _add_shared(total: FloatArray, ended: Sequence[tuple[LinkLoad, FloatArray | None, int]]) -> None:
+        """Add what shared loads put on links to `total` [L]: those of the same links together, before they spread."""
+        sums: dict[tuple[SharedLinks, int], tuple[FloatArray, FloatArray | None]] = {}
+        for load, overhead, count in ended:
+            if isinstance(load, SharedLoad):
+                key = (load.shared, id(overhead))
+                if key not in sums:
+                    sums[key] = (np.zeros(load.amounts.size), overhead)
+                sums[key][0][:] += load.amounts * count
+        for (shared, _), (amounts, overhead) in sums.items():
+            spread = amounts[shared.group]
+            total[shared.links] += spread if overhead is None else spread / overhead[shared.links]
 
     def _flowed(self) -> tuple[Flowed, NDArray[np.intp]]:
         """Return the intervals by shape and content, and the shape of each [I]."""
@@ -240,7 +247,7 @@ def link_classes(names: Sequence[str], capacity_bytes_per_s: FloatArray) -> list
     >>> link_classes(["nic0.0->leaf0.0", "nic0.1->leaf0.1"], np.array([25e9, 50e9]))
     ['nic->leaf, 25 GB/s', 'nic->leaf, 50 GB/s']
     """
-    ends = [re.sub(r"[0-9.]+", "", name) for name in names]
+    ends = [name.translate(_NO_NUMBERS) for name in names]
     capacities: dict[str, set[float]] = {}
     for end, capacity in zip(ends, capacity_bytes_per_s.tolist(), strict=True):
         capacities.setdefault(end, set()).add(capacity)
@@ -264,7 +271,9 @@ def hottest_links(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray, class
     most = busy_s.max(initial=0.0)
     order = np.argsort(-np.round(busy_s / most, _DIGITS), kind="stable") if most else np.zeros(0, dtype=np.intp)
     first: dict[str, int] = {}
-    for link in order.tolist():
-        if busy_s[link] > 0:
-            first.setdefault(classes[link], link)
+    num_classes = min(len(set(classes)), _MOST_LINKS)
+    for link in order[busy_s[order] > 0].tolist():
+        first.setdefault(classes[link], link)
+        if len(first) == num_classes:
+            break
     return np.array(list(first.values())[:_MOST_LINKS], dtype=np.intp)

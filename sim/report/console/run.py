@@ -15,6 +15,7 @@ from rich.text import Text
 from sim.report.console.accounts import print_accounts
 from sim.report.console.claims import print_claims, print_sensitivity
 from sim.report.console.network import print_collective, print_collectives, print_links
+from sim.report.console.serving import print_serving, serving_phrase
 from sim.report.console.summary import print_conclusion, print_summary
 from sim.report.console.tables import (
     bullets,
@@ -90,6 +91,9 @@ def print_report(
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
     if _is_collective(data.get("scenario") or {}):
         print_collective(data, console)
+    elif _kind(data.get("scenario") or {}) == "serving":
+        print_serving(data, console)
+        print_accounts(data.get("stages_ns") or (), {}, console)
     else:
         metrics = data.get("metrics") or {}
         if _kind(data.get("scenario") or {}) == "passes":
@@ -134,6 +138,9 @@ def _print_header(data: Mapping[str, Any], console: Console, num_nodes: int | No
     if _is_collective(scenario):  # sections that do not apply hold defaults
         left_out = _OF_PASSES - ({"routing"} if scenario["workload"].get("op") in _ROUTED else set())
         scenario = {key: value for key, value in scenario.items() if key not in left_out}
+    if _kind(scenario) == "serving":
+        parallel = {key: value for key, value in scenario["parallel"].items() if key != "convention"}
+        scenario = {key: value for key, value in scenario.items() if key != "schedule"} | {"parallel": parallel}
     is_bare = _kind(scenario) == "passes"  # neither GPUs nor a model
     if is_bare:
         parallel = {key: value for key, value in scenario["parallel"].items() if key != "convention"}
@@ -176,6 +183,8 @@ def _work(workload: Mapping[str, Any]) -> str:
     kind = str(workload.get("kind") or "")
     if kind == "collective":
         return f"{workload['op'].replace('_', '-')} over {workload['num_ranks']:,} ranks"
+    if kind == "serving":
+        return serving_phrase(workload)
     if kind == "passes":
         number = workload["microbatches"]
         return f"passes of {number:,} microbatch{'' if number == 1 else 'es'}"

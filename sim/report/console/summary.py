@@ -16,6 +16,7 @@ from rich.text import Text
 
 from sim.report.console.claims import claim_value, claim_words, closest_words, flip_words
 from sim.report.console.network import print_collective
+from sim.report.console.serving import print_serving
 from sim.report.console.tables import cell, indented
 from sim.results.accounts import CATEGORIES, CATEGORY_WORDS
 from sim.results.catalog import unit_of
@@ -48,6 +49,8 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
     print_conclusion(data.get("conclusion") or (), console)
     if ((data.get("scenario") or {}).get("workload") or {}).get("kind") == "collective":
         print_collective(data, console)
+    if data.get("requests"):
+        print_serving(data, console)
     console.print()
     _print_facts(data, console)
     lines = {

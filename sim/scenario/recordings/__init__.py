@@ -5,6 +5,7 @@ or of chosen experts.
 
 - `sim.scenario.recordings.read`: the file, by its suffix; `recording`: the value.
 - `sim.scenario.recordings.table`, `parquet`: rows of tables, of Parquet files; `arrays`: arrays by name and shape.
+- `sim.scenario.recordings.requests`: recorded requests; `step_times`: measured times of layers, for servers.
 - `sim.scenario.recordings.numpy_file`, `torch_file`: arrays of a file; `names`: what recorders call things.
 """
 

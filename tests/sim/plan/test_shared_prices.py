@@ -1,10 +1,14 @@
 """Prices that the runs of a process share are those that each would find on its own."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+import sim.plan.exchange_costs as exchange_module
 import sim.plan.kernel_costs as kernel_module
 import sim.plan.transfer_costs as module
+from sim.plan.exchange_costs import ExchangeCosts
 from sim.plan.kernel_costs import KernelCosts
 from sim.plan.logs import PairLog
 from sim.plan.transfer_costs import TransferCosts
@@ -12,6 +16,8 @@ from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 from topology.profiles import bundled_profile
+from topology.uncertainty import Factors
+from workloads.collectives.settings import ALL_TO_ALLS
 from workloads.kernels import Gemm, GroupedGemm
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter")
@@ -106,3 +112,26 @@ def test_kernels_cost_and_warn_the_same_whatever_earlier_runs_have_priced():
     assert [heard(costs(), several[i]) for i in (2, 0, 1, 2)] == [alone[i] for i in (2, 0, 1, 2)]
     assert heard(costs(), [*several[1], *several[0]])[0][:8] == alone[1][0][:8]
     assert any(warnings for _, _, warnings in alone)
+
+
+def tripped(costs, matrix):
+    """Return all that a dispatch and a combine say."""
+    trip = costs.round_trip(np.arange(16), np.arange(16), matrix, group=0)
+    times = [(one.latency_ns, one.alone_ns, one.imbalance_ns, one.total_bytes) for one in trip]
+    return times, [(one.load.links.tolist(), one.load.num_bytes.tolist()) for one in trip]
+
+
+def test_exchanges_cost_the_same_whatever_earlier_runs_have_priced(monkeypatch):
+    """Bit for bit; those with other factors are others, and a run that notes pairs has its own."""
+    rng, shared, pairs = np.random.default_rng(4), cluster(), PairLog()
+    matrices = [rng.integers(0, 9, (16, 16)) * 1e5 for _ in range(3)]
+    monkeypatch.setattr(exchange_module, "_MOST_SHARED", 2)
+    make = partial(ExchangeCosts, algorithm=ALL_TO_ALLS["direct"])
+    alone = [tripped(make(cluster()), matrix) for matrix in matrices]
+    assert [tripped(make(shared), matrices[i]) for i in (2, 0, 1, 2)] == [alone[i] for i in (2, 0, 1, 2)]
+    slower = Factors(all_to_all=2.0)
+    assert tripped(make(shared, factors=slower), matrices[2]) == tripped(make(cluster(), factors=slower), matrices[2])
+    assert tripped(make(shared, factors=slower), matrices[2]) != alone[2]
+    pairs.is_on = True
+    noted, _ = make(shared, pairs=pairs).round_trip(np.arange(16), np.arange(16), matrices[2], group=0)
+    assert pairs.total({noted: 1}, np.zeros(16, dtype=int)).num_bytes.sum() == pytest.approx(noted.total_bytes)

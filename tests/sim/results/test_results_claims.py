@@ -50,6 +50,20 @@ def test_a_claim_is_judged_here_and_under_every_alternative(
     assert words in judged.reason
 
 
+@pytest.mark.parametrize(
+    ("value", "others", "said"),
+    [
+        (0.04, [0.3], "Not true: 300 ms under {model.top_k: 0}."),
+        (0.2, [0.03], "True: 30 ms under {model.top_k: 0}."),
+        (0.04, [0.03, 0.3, 0.02], "Not true: 300 ms under {model.top_k: 1}."),
+        (0.04, [0.3, 0.03, 0.4], "True: 30 ms under {model.top_k: 1}."),
+    ],
+)
+def test_the_sentence_of_an_open_claim_names_the_fewer(value: float, others: list[float], said: str) -> None:
+    """Those under which it is true, or those under which it is not, and never none."""
+    assert judge(FAST, Evidence(value=value, alternatives=under(*others))).sentence == said
+
+
 def test_bounds_stand_in_the_reason() -> None:
     """A claim that a bound refutes needs no simulation."""
     reason = judge(FAST, Evidence(value=0.2, bound_compute=0.04, bound_wires=0.07)).reason
@@ -137,7 +151,9 @@ def test_rivals_under_alternatives_are_counted_with_the_least_margin() -> None:
 
 def test_an_interval_that_reaches_over_the_claim_says_so() -> None:
     """40 ms meets 50 ms, and 60 ms does not."""
-    assert "which reach over what is claimed" in judge(FAST, Evidence(value=0.04, seeds=[0.04, 0.06])).reason
+    judged = judge(FAST, Evidence(value=0.04, seeds=[0.04, 0.06]))
+    assert "which reach over what is claimed" in judged.reason
+    assert judged.sentence == "Over 2 seeds it is met in some and not in others."
     assert "reach over" not in judge(FAST, Evidence(value=0.04, seeds=[0.04, 0.045])).reason
 
 

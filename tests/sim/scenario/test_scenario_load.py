@@ -243,7 +243,7 @@ def test_passes_of_one_stage_can_be_assumed():
         ("{model.top_k.x: y}", "38: assumed.model.top_k.x must be a known key, got model.top_k.x. "
          "model.top_k has no keys."),
         ("{claims: x}", "38: assumed.claims must be a key that can be assumed, got claims. Start the key with one of "
-         "cluster, model, parallel, workload, schedule, routing, placement, network, runtime, seed."),
+         "cluster, model, parallel, workload, schedule, routing, placement, network, runtime, jitter, seed."),
         ("{model.top_k: 3}", "38: assumed.model.top_k must be a text, got 3. Put it in quotes."),
         ('{model.top_k: ""}', "38: assumed.model.top_k must be a text, got an empty text. "
          "Write something, or leave the key out."),
@@ -319,8 +319,9 @@ def test_a_rival_with_another_cluster_or_other_work_is_refused(contract_text, ke
     with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(contract_text.replace("EP16_TP4_PP4_DP4", f"{{{key}: 1}}"), file="f.yaml")
     assert str(refused.value) == (
-        f"f.yaml:45: rivals.0.{key} must be a key of parallel, schedule, network, placement, or workload.microbatches, "
-        f"got {key}. A rival is another strategy on the same cluster and work: declare it under alternatives."
+        f"f.yaml:45: rivals.0.{key} must be a key of parallel, schedule, network, placement, runtime, or "
+        f"workload.microbatches, got {key}. A rival is another strategy on the same cluster and work: declare it under "
+        "alternatives."
     )
 
 

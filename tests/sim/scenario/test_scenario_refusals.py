@@ -164,7 +164,8 @@ REFUSALS = [
     ("{model.top_k: 1}", "model.top_k", "43: alternatives.0 must be a map of dotted keys to values, got model.top_k. "
      "Write for example {model.top_k: 1}."),
     ("{model.top_k: 1}", "{name: x}", "43: alternatives.0.name must be a key that can be altered, got name. Start the "
-     "key with one of cluster, model, parallel, workload, schedule, routing, placement, network, runtime, seed."),
+     "key with one of cluster, model, parallel, workload, schedule, routing, placement, network, runtime, jitter, "
+     "seed."),
     ("{model.top_k: 1}", "{model.topk: 1}", "43: alternatives.0 (model.topk) must be a known key, got topk. "
      "Did you mean `top_k`?"),
     ("{model.top_k: 1}", "{model.top_k: 65}", "43: alternatives.0 (model.top_k) must be at most model.experts = 64, "

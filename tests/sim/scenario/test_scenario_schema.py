@@ -119,7 +119,7 @@ def test_editors_offer_only_what_is_supported():
     assert set(SCHEDULES) <= set(definitions["ScheduleSpec"]["properties"]["kind"]["enum"])
     assert definitions["ParallelSpec"]["properties"]["zero"]["enum"] == [0, 1, 2, 3]
     schema = json_schema()
-    kinds = {"forward", "training", "passes", "collective"}
+    kinds = {"forward", "training", "passes", "collective", "serving"}
     assert set(schema["properties"]["workload"]["discriminator"]["mapping"]) == kinds
 
 

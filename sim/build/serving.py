@@ -1,0 +1,399 @@
+"""A scenario of kind serving becomes work: cluster, model, mesh, requests, limits, and measured times of layers."""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.build.assumptions import Assumption
+from sim.build.cluster import cluster_of
+from sim.build.device_profile import profile_of, why_profile
+from sim.build.exchange_overlap import network_of
+from sim.build.layout import mesh_of, model_of, pipeline_layout_of
+from sim.build.routing import check_node_limit, routing_of
+from sim.build.runtime import formats_of, fusions_of, runtime_of
+from sim.errors import InvalidValueError
+from sim.scenario.recordings.arrays import Shape
+from sim.scenario.recordings.requests import read_requests
+from sim.scenario.recordings.step_times import read_step_times
+from sim.scenario.scenario import Scenario
+from sim.scenario.serving_section import LengthsSection, RequestsSection, ServingWorkload
+from topology.cluster import Cluster
+from topology.profiles import DeviceProfile
+from topology.uncertainty import MODEL_ITSELF, Factors
+from workloads.blocks.attention import GroupedQueryAttention
+from workloads.blocks.latent_attention import LatentAttention
+from workloads.collectives.settings import NetworkSettings
+from workloads.memory import StageParameters, forward_working_bytes, params_per_rank, stage_parameters_in_order
+from workloads.memory.reserved import CONTEXT_BYTES
+from workloads.mesh import Mesh
+from workloads.model import ModelSpec
+from workloads.routing.settings import RoutingSettings
+from workloads.schedules import schedule_kind_of
+from workloads.serving.arrivals import arrival_times_s
+from workloads.serving.lengths import Lengths
+from workloads.serving.requests import Request
+from workloads.serving.server import ServerLimits, default_limits
+
+__all__ = ["LayerTimes", "ServingWork", "build_serving"]
+
+_DENSE: Final = ("layer", "tokens", "time_us")
+_ATTENTION: Final = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
+_MOE: Final = ("tokens", "activated_experts", "time_us")
+_SAME: Final = (
+    "policy",
+    "role",
+    "gpu_memory_utilization",
+    "kv_blocks",
+    "prefix_caching",
+    "long_prefill_token_threshold",
+    "max_prefill_tokens",
+    "schedule_conservativeness",
+    "clip_max_new_tokens",
+    "balancer",
+    "cuda_graph_sizes",
+)
+"""Keys of the server that are fields of its limits."""
+_PER_SEQUENCE: Final = ("layer", "sequences", "time_us")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerTimes:
+    """Measured times of layers, rows of numbers as `workload.layer_times` names their columns; times in us."""
+
+    dense: dict[str, NDArray[np.float64]]
+    """Tokens and time of each layer by name. Shape [N, 2]."""
+    per_sequence: dict[str, NDArray[np.float64]]
+    """Sequences and time of output head and sampler. Shape [N, 2]."""
+    attention: NDArray[np.float64]
+    """Chunk, its context, decodes, their context, time. Shape [N, 5]."""
+    moe: NDArray[np.float64] | None
+    """Tokens, activated experts, time. Shape [N, 3]."""
+    link_bytes_per_s: float | None
+    """Bandwidth of the exchange of tokens; None: the cluster prices it."""
+    link_latency_s: float
+    """Time of an exchange before the first byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ServingWork:
+    """A model on a cluster that serves requests."""
+
+    cluster: Cluster
+    model: ModelSpec
+    mesh: Mesh
+    requests: tuple[Request, ...]
+    """Requests in the order of their arrival."""
+    concurrency: int | None
+    """Requests in the system at any time (closed loop); None: requests come at their times."""
+    num_warmup: int
+    """Requests, the first, that metrics of requests leave out."""
+    limits: ServerLimits
+    """Limits of the server; `kv_blocks` is given."""
+    stage_layers: tuple[int, ...]
+    """Layers of each stage."""
+    routing: RoutingSettings
+    """Which experts tokens are sent to."""
+    network: NetworkSettings
+    """How transfers are simulated."""
+    profile: DeviceProfile | None
+    """Measured kernels of the device."""
+    factors: Factors = MODEL_ITSELF
+    """What times of kernels and transfers are multiplied by."""
+    layer_times: LayerTimes | None = None
+    """Measured times of layers, in place of kernels; None: kernels are priced."""
+    simulates_all: bool = False
+    """Whether every collective of every step is simulated."""
+    slo_s: dict[str, float] = field(default_factory=dict)
+    """Most `ttft`, `tpot` and `latency` that users are promised."""
+    seed: int = 1
+    assumptions: list[Assumption] = field(default_factory=list)
+    """Facts filled in."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know."""
+
+    @property
+    def ranks_meet(self) -> bool:
+        """Whether data-parallel ranks exchange tokens with experts, and so step together."""
+        s = self.mesh.strategy
+        return self.model.experts > 0 and self.mesh.dp > 1 and s.ep * s.etp > s.tp
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of ranks that step together."""
+        return 1 if self.ranks_meet else self.mesh.dp
+
+    @property
+    def ranks_per_group(self) -> int:
+        """Data-parallel ranks of a group."""
+        return self.mesh.dp if self.ranks_meet else 1
+
+
+def build_serving(scenario: Scenario) -> ServingWork:
+    """Return the work of a scenario of kind serving.
+
+    Raises
+    ------
+    InvalidValueError
+        With the place in the file, where parts do not go together, no KV block is left, or a prompt is longer than the
+        cache.
+    """
+    with scenario.located_errors():
+        return _build(scenario)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _build(scenario: Scenario) -> ServingWork:
+    spec, workload = scenario.spec, scenario.spec.workload
+    if not isinstance(workload, ServingWorkload):
+        raise TypeError("serving is built from a scenario of kind serving")
+    assumptions: list[Assumption] = []
+    given, scenario = scenario, _under_vllm(scenario, assumptions)
+    cluster, model = cluster_of(scenario), model_of(scenario)
+    formats = formats_of(scenario, model, cluster.device, trains=False)
+    model = replace(model, formats=formats, fusions=fusions_of(scenario, model, trains=False))
+    _check_model(model)
+    cluster.device.peak_flops_per_s(model.base_dtype)
+    mesh = mesh_of(scenario, cluster, model)
+    check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
+    _check_strategy(scenario, mesh)
+    layout = pipeline_layout_of(
+        scenario, model, mesh, schedule_kind_of("gpipe").layout_on(mesh.num_stages, mesh.strategy.vpp)
+    )
+    limits = _limits(given, workload, cluster, assumptions)
+    if limits.kv_blocks is None:
+        blocks = _kv_blocks(model, mesh, cluster, limits, tuple(layout.layers))
+        limits = replace(limits, kv_blocks=blocks)
+        why = "what weights, activations and context leave of the memory, least of the ranks"
+        assumptions.append(Assumption("workload.server.kv_blocks", blocks, why))
+    requests = _requests(given, workload.requests, spec.seed)
+    _check_requests(requests, limits)
+    profile = profile_of(given, cluster.device)
+    if spec.profile is None and workload.layer_times is None:
+        assumptions.append(Assumption("profile", *why_profile(profile, cluster.device)))
+    expert_layers = tuple(filter(model.is_moe_layer, range(model.num_all_layers)))
+    shape = Shape(num_experts=model.experts, top_k=model.top_k, num_layers=len(expert_layers))
+    return ServingWork(
+        cluster=cluster,
+        model=model,
+        mesh=mesh,
+        requests=requests,
+        concurrency=workload.requests.concurrency,
+        num_warmup=workload.requests.warmup,
+        limits=limits,
+        stage_layers=tuple(layout.layers),
+        routing=routing_of(given, cluster, mesh.ep_groups(0)[0], shape=shape, expert_layers=expert_layers),
+        network=network_of(given, runtime_of(given)),
+        profile=profile,
+        factors=spec.factors.of_kernels_and_links,
+        layer_times=_layer_times(given, workload, model),
+        simulates_all=workload.server.step_times == "full",
+        slo_s={} if workload.slo is None else {k: v for k, v in workload.slo.model_dump().items() if v is not None},
+        seed=spec.seed,
+        assumptions=assumptions,
+        warnings=list(cluster.warnings),
+    )
+
+
+def _under_vllm(scenario: Scenario, assumptions: list[Assumption]) -> Scenario:
+    """Return the scenario under the convention of serving frameworks, which experts need."""
+    convention = scenario.spec.parallel.convention
+    if not scenario.is_given("parallel.convention"):
+        assumptions.append(Assumption("parallel.convention", "vllm", "experts lie as vLLM and SGLang lay them"))
+        return scenario.without_judgement().variant({"parallel.convention": "vllm"})
+    if convention != "vllm":
+        hint = "Write convention: vllm, or leave it out."
+        raise InvalidValueError("parallel.convention", "be vllm with workload.kind serving", convention, hint)
+    return scenario
+
+
+def _check_model(model: ModelSpec) -> None:
+    """Refuse layers whose steps are not modelled."""
+    for layer, _ in model.layer_kinds(range(model.layers)):
+        if not isinstance(layer.attention, (GroupedQueryAttention, LatentAttention)):
+            hint = "Layers of linear attention, state space or FFN alone are not supported yet with serving."
+            raise InvalidValueError("model", "have attention in every layer with workload.kind serving", "others", hint)
+
+
+def _check_strategy(scenario: Scenario, mesh: Mesh) -> None:
+    """Refuse axes that a server does not have."""
+    s, parallel = mesh.strategy, scenario.spec.parallel
+    for key, value, least in (("cp", s.cp, 1), ("vpp", s.vpp, 1)):
+        if value > least:
+            rule = "be 1 with workload.kind serving"
+            raise InvalidValueError(f"parallel.{key}", rule, value, "Leave it out: it is not supported yet.")
+    if parallel.sp:
+        raise InvalidValueError("parallel.sp", "be false with workload.kind serving", True, "Leave it out.")
+    if scenario.spec.network.fidelity != "bulk":
+        rule, hint = "be bulk with workload.kind serving", "Leave it out: flows are not supported yet with serving."
+        raise InvalidValueError("network.fidelity", rule, scenario.spec.network.fidelity, hint)
+
+
+def _limits(
+    scenario: Scenario, workload: ServingWorkload, cluster: Cluster, assumptions: list[Assumption]
+) -> ServerLimits:
+    """Return the limits of the server, with the defaults of its framework."""
+    server, is_sglang = workload.server, workload.server.policy == "sglang"
+    tokens, seqs = default_limits(memory_bytes=cluster.device.memory_bytes, device=cluster.device.name)
+    filled: dict[str, int | str] = {
+        "max_num_batched_tokens": 8192 if is_sglang else tokens,
+        "max_num_seqs": seqs,
+        "block_size": 1 if is_sglang else 16,
+        "exchange": "all_to_all" if scenario.is_given("network.all_to_all") else "all_gather",
+    }
+    whose = "SGLang 0.5" if is_sglang else "vLLM 0.19"
+    values = {key: getattr(server, key) for key in filled}
+    for key, value in filled.items():
+        if values[key] is None:
+            values[key] = value
+            assumptions.append(Assumption(f"workload.server.{key}", value, f"the default of {whose} on this device"))
+    if values["max_num_batched_tokens"] < values["max_num_seqs"] and server.max_num_seqs is None:
+        values["max_num_seqs"] = values["max_num_batched_tokens"]
+    for key in ("gpu_memory_utilization", "prefix_caching", "balancer", "balancer_interval", "host_time"):
+        if not scenario.is_given(f"workload.server.{key}"):
+            shown = getattr(server, key) if getattr(server, key) is not None else "0 s"
+            why = "schedules the next step while the GPUs work" if key == "host_time" else f"the default of {whose}"
+            assumptions.append(Assumption(f"workload.server.{key}", shown, why))
+    return ServerLimits(
+        **values,
+        **{key: getattr(server, key) for key in _SAME},
+        balancer_interval_s=server.balancer_interval,
+        host_s=server.host_time or 0.0,
+        request_s=server.request_time,
+    )
+
+
+def _kv_blocks(
+    model: ModelSpec, mesh: Mesh, cluster: Cluster, limits: ServerLimits, stage_layers: tuple[int, ...]
+) -> int:
+    """Return the blocks that memory has beside all else, least of the stages."""
+    tp = mesh.strategy.tp
+    found = []
+    for stage in stage_parameters_in_order(stage_layers):
+        weights = sum(params_per_rank(model, mesh, stage)) * model.weight_bytes
+        working = forward_working_bytes(model, mesh, limits.max_num_batched_tokens)
+        logits = limits.max_num_seqs * model.padded_vocab(tp) / tp * model.logit_bytes if stage.has_head else 0.0
+        left = limits.gpu_memory_utilization * cluster.device.memory_bytes - CONTEXT_BYTES - weights - working - logits
+        of_block = limits.block_size * _kv_bytes_per_token(model, stage, tp)
+        if left < of_block:
+            raise InvalidValueError(
+                "workload.server.gpu_memory_utilization",
+                rule="leave memory for a KV block",
+                value=f"{limits.gpu_memory_utilization:g}: {weights / 1e9:.1f} GB of weights and "
+                f"{(working + logits) / 1e9:.1f} GB of activations on {cluster.device.memory_bytes / 1e9:.1f} GB",
+                hint="Use more ranks for the weights, or a smaller type.",
+            )
+        found.append(int(left // of_block))
+    return min(found)
+
+
+def _kv_bytes_per_token(model: ModelSpec, stage: StageParameters, tp: int) -> float:
+    """Return the bytes that a token leaves on a rank, in all layers of a stage; a window saves no block."""
+    return sum(
+        count * layer.attention.kv_cache_bytes_per_token / layer.attention.num_kv_shards(tp)
+        for layer, count in model.layer_kinds(stage.layers)
+        if layer.attention is not None
+    )
+
+
+def _requests(scenario: Scenario, section: RequestsSection, seed: int) -> tuple[Request, ...]:
+    """Return the requests: those of the trace, or drawn ones."""
+    if section.trace is not None:
+        return _of_trace(scenario, section)
+    streams = np.random.default_rng(np.random.SeedSequence(seed)).spawn(3)
+    count = section.count or 0
+    prompts = _lengths("input", section.input).draw(streams[0], count)
+    outputs = _lengths("output", section.output).draw(streams[1], count)
+    times = np.zeros(count)
+    if section.arrival is not None:
+        rate = section.rate_per_s or 1.0
+        times = arrival_times_s(section.arrival, streams[2], count, rate_per_s=rate, cv=section.cv, burst=section.burst)
+    shared = section.shared_prefix
+    return tuple(
+        Request(
+            name=str(number),
+            arrival_s=time,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            prefix_hashes=(0,) if 0 < shared <= prompt else (),
+            hash_tokens=max(1, shared),
+        )
+        for number, (time, prompt, output) in enumerate(
+            zip(times.tolist(), prompts.tolist(), outputs.tolist(), strict=True)
+        )
+    )
+
+
+def _lengths(key: str, section: LengthsSection | None) -> Lengths:
+    try:
+        return Lengths(**(section or LengthsSection()).model_dump())
+    except InvalidValueError as error:
+        raise error.at(field=f"workload.requests.{key}.{error.field}") from None
+
+
+def _of_trace(scenario: Scenario, section: RequestsSection) -> tuple[Request, ...]:
+    path = scenario.file_beside("workload.requests.trace", section.trace or "")
+    read = read_requests(path)
+    last = read[-1].arrival_s
+    period = last + last / max(1, len(read) - 1)
+    highest = 1 + max((max(request.prefix_hashes, default=0) for request in read), default=0)
+    made: list[Request] = []
+    for copy in range(section.repeat):
+        for request in read:
+            if section.count is not None and len(made) >= section.count:
+                return tuple(made)
+            made.append(
+                replace(
+                    request,
+                    name=str(len(made)),
+                    arrival_s=(request.arrival_s + copy * period) / section.speed,
+                    prefix_hashes=tuple(name + copy * highest for name in request.prefix_hashes),
+                )
+            )
+    return tuple(made)
+
+
+def _check_requests(requests: tuple[Request, ...], limits: ServerLimits) -> None:
+    """Refuse a request that no cache of the server's size can hold, and parts of prompts that are no whole blocks."""
+    capacity = (limits.kv_blocks or 0) * limits.block_size
+    for request in requests:
+        if request.total_tokens > capacity:
+            raise InvalidValueError(
+                "workload.server.kv_blocks",
+                rule=f"hold the {request.total_tokens:,} tokens of request {request.name} "
+                f"({request.prompt_tokens:,} of its prompt)",
+                value=f"{limits.kv_blocks} blocks of {limits.block_size} tokens, {capacity:,} in all",
+                hint="Use more memory or ranks, or shorter requests.",
+            )
+        if request.prefix_hashes and request.hash_tokens % limits.block_size and len(request.prefix_hashes) > 1:
+            rule, hint = f"divide the {request.hash_tokens} tokens of a part of the trace's prompts", "Write 16."
+            raise InvalidValueError("workload.server.block_size", rule, limits.block_size, hint)
+
+
+def _layer_times(scenario: Scenario, workload: ServingWorkload, model: ModelSpec) -> LayerTimes | None:
+    section = workload.layer_times
+    if section is None:
+        return None
+    if model.experts and section.moe is None:
+        raise InvalidValueError("workload.layer_times.moe", "be given for a model with experts", "nothing", "Add moe.")
+
+    def read(key: str, columns: tuple[str, ...]) -> tuple[list[str], NDArray[np.float64]]:
+        field_name = f"workload.layer_times.{key}"
+        return read_step_times(scenario.file_beside(field_name, getattr(section, key)), field_name, columns)
+
+    def by_layer(key: str, columns: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+        layers, rows = read(key, columns)
+        names = np.array(layers)
+        return {name: rows[names == name] for name in dict.fromkeys(layers)}
+
+    return LayerTimes(
+        dense=by_layer("dense", _DENSE),
+        per_sequence=by_layer("per_sequence", _PER_SEQUENCE),
+        attention=read("attention", _ATTENTION)[1],
+        moe=None if section.moe is None else read("moe", _MOE)[1],
+        link_bytes_per_s=section.link_bytes_per_s,
+        link_latency_s=section.link_latency,
+    )

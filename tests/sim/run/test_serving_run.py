@@ -1,0 +1,161 @@
+"""Scenarios of kind serving from text to JSON: metrics, checks, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+import sim
+from sim.errors import InvalidValueError
+from sim.results.serving import ServedRequests, ServingSteps, check_serving, metrics_of_serving
+from sim.run.simulate import simulate_scenario
+from sim.scenario.scenario import Scenario
+
+DENSE = {
+    "cluster": {"preset": "dgx-h100", "num_nodes": 1, "gpus_per_node_used": 1},
+    "model": {"layers": 4, "hidden": 1024, "heads": 8, "kv_heads": 2, "ffn": 4096, "gated": True, "vocab": 32000},
+    "parallel": {"tp": 1},
+}
+DRAWN = {"arrival": "poisson", "rate": "50/s", "count": 40, "input": {"tokens": 512}, "output": {"tokens": 16}}
+MOE = {"experts": 8, "top_k": 2, "ffn": 1024}
+
+
+def scenario_of(requests=None, *, model=None, parallel=None, gpus=1, **workload):
+    raw = {
+        **DENSE,
+        "cluster": {**DENSE["cluster"], "gpus_per_node_used": gpus},
+        "model": {**DENSE["model"], **(model or {})},
+        "parallel": parallel or DENSE["parallel"],
+        "workload": {"kind": "serving", "requests": requests or DRAWN, **workload},
+    }
+    return Scenario.validated(raw)
+
+
+def run(*args, **kwargs):
+    return simulate_scenario(scenario_of(*args, **kwargs))
+
+
+def refusal(*args, **kwargs):
+    with pytest.raises(InvalidValueError) as caught:
+        run(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_a_run_says_what_users_wait_for_and_its_parts_sum_to_the_whole():
+    simulated = run(slo={"ttft": "1 s", "tpot": "1 s"})
+    metrics = simulated.metrics
+    assert metrics["num_requests"] == 40
+    assert metrics["ttft_mean_s"] < metrics["e2e_latency_mean_s"]
+    assert metrics["goodput_requests_per_s"] == pytest.approx(40 / metrics["step_time_s"])
+    assert sum(simulated.path_ns.values()) == round(metrics["step_time_s"] * 1e9)
+    assert [row["id"] for row in simulated.requests] == [str(n) for n in range(40)]
+
+
+@pytest.mark.parametrize("policy", ["vllm", "sglang"])
+@pytest.mark.parametrize(
+    ("model", "parallel", "gpus", "exchange"),
+    [
+        ({}, {"tp": 2}, 2, None),
+        ({}, {"dp": 2}, 2, None),
+        ({}, {"pp": 2}, 2, None),
+        (MOE, {"tp": 2, "ep": 2}, 2, None),
+        (MOE, {"dp": 4, "ep": 4}, 4, "all_gather"),
+        (MOE, {"dp": 4, "ep": 4}, 4, "all_to_all"),
+        (MOE, {"tp": 2, "dp": 2, "ep": 4}, 4, "all_to_all"),
+        (MOE, {"dp": 2, "ep": 1, "etp": 2}, 2, None),
+    ],
+)
+def test_every_mesh_serves_under_both_policies_and_passes_its_checks(policy, model, parallel, gpus, exchange):
+    server = {"policy": policy, "kv_blocks": 80 if policy == "vllm" else 1300}
+    server |= {"exchange": exchange} if exchange else {}
+    metrics = run(model=model, parallel=parallel, gpus=gpus, server=server).metrics
+    assert metrics["num_gpus"] == gpus
+    assert metrics["itl_mean_s"] > 0
+
+
+def test_more_requests_at_a_time_make_more_tokens_a_second_and_each_user_waits_longer():
+    closed = {"count": 60, "input": {"tokens": 256}, "output": {"tokens": 24}}
+    few, many = (run({**closed, "concurrency": n}).metrics for n in (2, 20))
+    assert many["output_tokens_per_s"] > 2 * few["output_tokens_per_s"]
+    assert many["tokens_per_s_per_user"] < few["tokens_per_s_per_user"]
+
+
+def test_a_shared_prefix_is_computed_once():
+    metrics = run({**DRAWN, "rate": "2/s", "shared_prefix": 256}).metrics
+    assert metrics["prefix_hit_fraction"] == pytest.approx(39 * 256 / (40 * 512))
+
+
+def test_a_server_that_gets_more_than_it_can_do_falls_behind():
+    often = {**DRAWN, "rate": "20000/s", "count": 400}
+    assert run(server={"max_num_seqs": 4}, requests=often).metrics["is_stable"] is False
+    assert run({**DRAWN, "count": 200}).metrics["is_stable"] is True
+
+
+def test_a_run_is_json_without_nan_and_repeats_itself():
+    result = [sim.simulate(scenario_of({**DRAWN, "output": {"tokens": 1}})).to_dict() for _ in range(2)]
+    texts = [json.dumps({**one, "engine": None}, allow_nan=False) for one in result]
+    assert texts[0] == texts[1]
+    assert result[0]["requests"][0]["tpot_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ({"requests": {**DRAWN, "concurrency": 4}}, "workload.requests.concurrency must be left out with arrival"),
+        ({"requests": {"arrival": "poisson", "rate": "5/s", "count": 4}}, "workload.requests.input must be given"),
+        ({"requests": {**DRAWN, "rate": "fast"}}, "must be requests a second or minute"),
+        ({"requests": {**DRAWN, "input": {"kind": "uniform"}}}, "workload.requests.input.most must be given"),
+        ({"requests": {"trace": "a.txt"}}, "workload.requests.trace must end in .jsonl or .csv"),
+        ({"server": {"kv_blocks": 3}}, "must hold the 527 tokens of request 0"),
+        ({"server": {"gpu_memory_utilization": 0.005}}, "must leave memory for a KV block"),
+        ({"parallel": {"tp": 1, "convention": "megatron"}}, "parallel.convention must be vllm"),
+        ({"parallel": {"tp": 1, "cp": 2}, "gpus": 2}, "parallel.cp must be 1"),
+        ({"slo": {}}, "workload.slo.ttft must be given, or tpot, or latency"),
+        ({"model": {"layer_types": ["linear_attention", "full_attention"]}}, "model"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_name(what, words):
+    assert words in refusal(**what)
+
+
+def test_sections_that_mean_nothing_to_a_server_are_refused():
+    raw = {**scenario_of().raw, "jitter": {"pass_cv": "1 %"}}
+    with pytest.raises(InvalidValueError, match=r"jitter must be left out with workload.kind serving"):
+        Scenario.validated(raw)
+
+
+def test_metrics_of_two_requests_by_hand():
+    served = ServedRequests(
+        arrival_ns=np.array([0, 10]),
+        scheduled_ns=np.array([0, 20]),
+        first_ns=np.array([20, 40]),
+        end_ns=np.array([40, 100]),
+        prompt_tokens=np.array([5, 5]),
+        output_tokens=np.array([3, 1]),
+        cached_tokens=np.array([0, 0]),
+        rank=np.array([0, 0]),
+        num_preemptions=np.array([0, 0]),
+    )
+    columns = dict.fromkeys(
+        ("group", "num_prefill_tokens", "num_decodes", "num_running", "num_waiting", "blocks_used", "largest_batch"),
+        np.array([0, 0]),
+    )
+    steps = ServingSteps(
+        start_ns=np.array([0, 20]),
+        end_ns=np.array([20, 40]),
+        **columns,
+        token_gaps_ns={10: 3, 30: 1},
+        num_computed=12,
+        num_blocks=4,
+        max_blocks_used=1,
+        blocks_left=[4],
+        num_preemptions=0,
+    )
+    metrics = metrics_of_serving(served, steps, num_gpus=2, slo_s={"ttft": 25e-9})
+    assert metrics["ttft_mean_s"] == pytest.approx(25e-9)
+    assert metrics["tpot_mean_s"] == pytest.approx(10e-9)
+    assert metrics["itl_p50_s"] == pytest.approx(10e-9)
+    assert metrics["itl_p90_s"] == pytest.approx((10 + 0.7 * 20) * 1e-9)
+    assert metrics["goodput_requests_per_s"] == pytest.approx(1e7)
+    assert metrics["output_tokens_per_s_per_gpu"] == pytest.approx(2e7)
+    assert check_serving(served, steps, is_fcfs=True, is_decode=False) == []

@@ -1,0 +1,266 @@
+"""Searches: bounds below every simulation, the optimum of small spaces, certificates that can be checked, refusals."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from sim.build.runtime import runtime_of
+from sim.cli.search import search_command
+from sim.errors import InvalidValueError, MoesimError
+from sim.scenario.load import load_scenario
+from sim.scenario.scenario import Scenario
+from sim.studies.search.bounds import TightBounds, cheap_bounds_s
+from sim.studies.search.branch import search, simulate_candidate
+from sim.studies.search.found import search_scenario
+from sim.studies.search.launch import launch_flags
+from sim.studies.search.maps import IDENTITY, after, applied
+from sim.studies.search.space import space_of
+
+MODELS = (
+    {"layers": 4, "hidden": 1024, "heads": 8, "ffn": 4096, "experts": 8, "top_k": 2, "vocab": 32000},
+    {"layers": 8, "hidden": 2048, "heads": 16, "kv_heads": 4, "ffn": 5504, "gated": True, "vocab": 50000},
+    {
+        "layers": 6,
+        "hidden": 1536,
+        "heads": 12,
+        "ffn": 1024,
+        "experts": 12,
+        "top_k": 4,
+        "vocab": 8000,
+        "dense_layers": 2,
+    },
+)
+CLUSTERS = (
+    {"preset": "dgx-h100", "num_nodes": 2},
+    {"preset": "dgx-a100", "num_nodes": 1},
+    {"preset": "dgx-b200", "num_nodes": 2},
+)
+
+
+def scenario(number=0, *, kind="training", runtime="megatron-core-2025", **sections):
+    """Return the scenario of a small model on 8 or 16 GPUs, without a strategy of its own that matters."""
+    data = {
+        "name": f"model {number}",
+        "cluster": CLUSTERS[number % len(CLUSTERS)],
+        "model": MODELS[number % len(MODELS)],
+        "parallel": {"strategy": "TP1", "convention": "megatron"},
+        "workload": {"kind": kind, "sequences": 32, "sequence_length": 1024, "microbatches": 1},
+        "runtime": {"preset": runtime},
+        "routing": {"kind": "balanced"},
+    }
+    return Scenario.validated(data | sections)
+
+
+NARROW = {"parallel.zero": 0, "schedule.recompute": "none", "parallel.cp": 1, "schedule.kind": "1f1b"}
+"""Axes that small spaces leave out."""
+
+
+def drawn(space, count, seed=1):
+    """Return positions of candidates, drawn without repetition."""
+    number = min(count, len(space.candidates))
+    return np.random.default_rng(seed).choice(len(space.candidates), number, replace=False).tolist()
+
+
+@pytest.mark.parametrize(
+    ("made", "count"),
+    [
+        (scenario(0), 10),
+        (scenario(1), 10),
+        (scenario(2, runtime="megatron-2022"), 10),
+        (scenario(0, kind="forward"), 10),
+        (scenario(2, routing={"kind": "zipf", "skew": 1.0}), 6),
+        (scenario(0, routing={"kind": "multinomial", "capacity_factor": 1.0}), 6),
+        (scenario(0, runtime="ideal", network={"fidelity": "flow"}), 4),
+    ],
+    ids=lambda value: "" if isinstance(value, int) else None,
+)
+def test_no_simulation_is_faster_than_its_bounds(made, count):
+    space = space_of(made)
+    cheap, tight = cheap_bounds_s(space, runtime_of(space.scenario)), TightBounds()
+    compared = 0
+    for number in drawn(space, count):
+        candidate = space.candidates[number]
+        try:
+            bound = tight.of(space.scenario_of(candidate))
+            found = simulate_candidate(space.scenario_of(candidate), candidate, number=number)
+        except MoesimError:
+            continue
+        if found.step_s is None:
+            continue
+        assert cheap[number] <= found.step_s * (1 + 1e-12), candidate.name
+        assert bound.step_s <= found.step_s * (1 + 1e-12), candidate.name
+        assert not found.fits or bound.fits, candidate.name
+        compared += 1
+    assert compared >= count // 2
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_search_finds_the_optimum_of_a_space_that_is_simulated_whole(number):
+    made, fix = scenario(number, kind="training"), {**NARROW, "workload.microbatches": 4}
+    space = space_of(made, fix=fix)
+    times = {}
+    for at, candidate in enumerate(space.candidates):
+        found = simulate_candidate(space.scenario_of(candidate), candidate, number=at)
+        if found.fits and found.step_s is not None:
+            times[at] = found.step_s
+    searched = search(space, gap=0.0)
+    assert searched.is_complete
+    assert searched.best.step_s == min(times.values())
+    assert searched.gap == 0.0
+    assert len(searched.outcomes) < len(space.candidates)
+
+
+def test_the_excluded_set_can_be_derived_again():
+    """Every candidate that was not simulated has a bound above the best over 1 + gap, does not fit, or is refused."""
+    space = space_of(scenario(0), fix=NARROW)
+    searched = search(space, gap=0.02)
+    assert searched.is_complete
+    best_s = searched.best.step_s
+    simulated = {outcome.number for outcome in searched.outcomes}
+    by_bound = sum(
+        searched.bounds_s[number] * 1.02 >= best_s for number in range(len(space.candidates)) if number not in simulated
+    )
+    assert by_bound >= searched.excluded["bound"]
+    assert sum(searched.excluded.values()) + len(searched.outcomes) == len(space.candidates)
+    assert searched.lower_bound_s <= best_s <= searched.lower_bound_s * 1.02 * (1 + 1e-12)
+    for number in drawn(space, 6, seed=5):  # and none of those is better
+        if number in simulated:
+            continue
+        candidate = space.candidates[number]
+        found = simulate_candidate(space.scenario_of(candidate), candidate, number=number)
+        assert found.step_s is None or not found.fits or found.step_s * 1.02 >= best_s * (1 - 1e-12)
+
+
+def test_processes_find_the_same():
+    space = space_of(scenario(1), fix={**NARROW, "workload.microbatches": 4})
+    here, there = search(space), search(space, jobs=2)
+    assert here.best.step_s == there.best.step_s
+    assert there.is_complete
+
+
+def test_a_limit_leaves_a_gap_that_is_known():
+    searched = search(space_of(scenario(0), fix=NARROW), limit=1, gap=0.0)
+    assert len(searched.outcomes) <= 1
+    assert searched.gap is None or searched.gap >= 0.0
+
+
+def test_spaces():
+    made = scenario(0, kind="forward")
+    space = space_of(made)
+    assert {c.convention for c in space.candidates} == {"megatron", "vllm"}
+    assert len(set(space.candidates)) == len(space.candidates)
+    for candidate in space.candidates[::37]:
+        s = candidate.strategy
+        assert s.tp * s.cp * s.pp * (s.dp or 1) == 16
+        assert 32 % ((s.dp or 1) * candidate.microbatches) == 0
+    fixed = space_of(made, fix={"parallel.pp": 4}, over={"parallel.tp": [1, 2], "network.all_reduce": ["ring", "tree"]})
+    assert {c.strategy.pp for c in fixed.candidates} == {4}
+    assert {c.strategy.tp for c in fixed.candidates} == {1, 2}
+    assert {dict(c.others)["network.all_reduce"] for c in fixed.candidates} == {"ring", "tree"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "options", "message"),
+    [
+        ({}, {"fix": {"parallel.pp": 3}}, "leave a legal strategy for 16 GPUs"),
+        ({}, {"fix": {"parallel.pp": 2}, "over": {"parallel.pp": [1]}}, "be left out where search.fix has it"),
+        ({"search": {"fix": {"model.top_k": 1}}}, {}, "have keys of parallel, schedule"),
+        ({"search": {"over": {"parallel.tp": 4}}}, {}, "have lists of 1 to"),
+        ({"search": {"gap": -1}}, {}, "be a ratio from 0 to 1"),
+        ({"search": {"limit": 0}}, {}, "be an integer of at least 1"),
+        ({}, {"objective": "beauty"}, "be one of step_time"),
+    ],
+)
+def test_refusals(sections, options, message):
+    with pytest.raises(InvalidValueError) as raised:
+        search_scenario(scenario(0, **sections), **options)
+    assert message in str(raised.value)
+
+
+def test_nothing_fits_is_said():
+    large = {**MODELS[0], "layers": 4, "hidden": 16384, "heads": 128, "ffn": 65536, "vocab": 100000}
+    found = search_scenario(scenario(0, model=large), fix={**NARROW, "parallel.tp": 8})
+    assert found.searched.best is None
+    assert "do not fit into memory" in found.sentence
+    assert found.to_dict()["best"] is None
+
+
+@pytest.mark.parametrize(
+    ("framework", "convention", "expected"),
+    [
+        ("megatron", "megatron", "--tensor-model-parallel-size 2 --pipeline-model-parallel-size 2 --sequence-parallel"),
+        ("vllm", "vllm", "--tensor-parallel-size 2 --pipeline-parallel-size 2 --data-parallel-size 4"),
+        ("sglang", "vllm", "--tp-size 8 --pp-size 2 --dp-size 4 --enable-dp-attention"),
+    ],
+)
+def test_launch_flags(framework, convention, expected):
+    fix = {"parallel.tp": 2, "parallel.pp": 2, "parallel.convention": convention, "parallel.cp": 1, "parallel.vpp": 1}
+    candidate = space_of(scenario(0, kind="forward"), fix=fix).candidates[0]
+    assert launch_flags(candidate, framework, sequences=32, sequence_length=1024).startswith(expected)
+    other = "vllm" if convention == "megatron" else "megatron"
+    with pytest.raises(InvalidValueError, match="be a framework of the convention"):
+        launch_flags(candidate, other, sequences=32, sequence_length=1024)
+
+
+def test_maps_are_those_of_a_lane_and_its_host():
+    kernel_issued_late = (3.0, 3.0 + 5.0, -math.inf, 5.0)  # the host needs 5, then the kernel takes 3
+    waits = (0.0, -math.inf, 2.0, 2.0)  # the host waits for the lane and works for 2
+    assert applied(kernel_issued_late, 0.0, 0.0) == (8.0, 5.0)
+    assert applied(after(kernel_issued_late, waits), 0.0, 0.0) == (8.0, 10.0)
+    assert after(IDENTITY, waits) == after(waits, IDENTITY) == waits
+
+
+def test_command_from_flags(tmp_path, capsys):
+    best, written = tmp_path / "best.yaml", tmp_path / "flags.yaml"
+    code = search_command(
+        model="qwen3-30b-a3b",
+        cluster="dgx-h100",
+        gpus=8,
+        training=True,
+        sequences=16,
+        sequence_length=1024,
+        write=str(written),
+        fix=["parallel.cp=1", "schedule.recompute=full", "schedule.kind=1f1b"],
+        over=["parallel.ep=4,8"],
+        gap="5 %",
+        output=str(best),
+        framework="megatron",
+        as_json=True,
+        jobs=1,
+    )
+    data = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert data["is_complete"]
+    assert data["space"] == data["simulated"] + data["excluded"] + data["excluded_by"]["left"]
+    assert data["flags"].startswith("--tensor-model-parallel-size")
+    again = load_scenario(str(best))
+    assert again.spec.parallel.strategy == data["best"]["parallel.strategy"]
+    assert load_scenario(str(written)).spec.workload.sequences == 16
+    assert data["document"]["strategy"] == "EP1_TP1_PP1_DP8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "qwen3-30b-a3b"}, "--cluster must be given without a scenario"),
+        ({"scenario": "ep64_tp16_pp4", "gpus": 8}, "--gpus must be left out with a scenario"),
+        ({}, "SCENARIO must be given"),
+        ({"scenario": "ep64_tp16_pp4", "framework": "deepspeed"}, "--as must be one of megatron"),
+        ({"scenario": "ep64_tp16_pp4", "fix": ["parallel.pp=4", "parallel.pp=2"]}, "name parallel.pp once"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(InvalidValueError) as raised:
+        search_command(**arguments, as_json=True)
+    assert message in str(raised.value)
+
+
+def test_report_is_printed(capsys):
+    fix = ["parallel.tp=1", "parallel.cp=1", "parallel.convention=megatron", "workload.microbatches=2"]
+    assert search_command("ep64_tp16_pp4", fix=fix, gap="10 %", as_json=False, jobs=1) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "in this space beats" in printed
+    assert "The scenario's own strategy, EP64_TP16_PP4 (convention spanning), takes 1.199 s" in printed
+    assert "KINDS OF STRATEGIES" in printed
