@@ -27,7 +27,7 @@ from sim.studies.sweep.plan import Plan, make_plan
 __all__ = ["Outcome", "Points", "Watch", "run_points"]
 
 _CHUNK_S: Final = 1.0
-"""A chunk takes about so long: a killed process loses no more, and a task's cost on a cluster is far below 1 % of it."""
+"""A chunk takes about so long: a killed process loses no more, and a cluster takes some milliseconds for each."""
 _LEAST_CHUNK_S: Final = 0.1
 """Chunks get smaller towards the end, that no process is left to work alone, but not smaller than this."""
 _MAX_CHUNK: Final = 2000
