@@ -360,7 +360,9 @@ def import_trace(
         int | None, typer.Option("--step", min=0, help="The step that --out shows; else the middle one.")
     ] = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("result.json, trace.npz, trace.json and timeline.png of one step")] = None,
+    out: Annotated[
+        str | None, _out("result.json, report.html, trace.npz, trace.pftrace and timeline.png of one step")
+    ] = None,
 ) -> None:
     """Replay a job that was measured operation by operation, and say what each kind of straggler costs."""
 
@@ -378,7 +380,7 @@ def import_kineto(
     ],
     step: Annotated[int | None, typer.Option("--step", min=0, help="The ProfilerStep to read; else the last.")] = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("result.json, trace.npz, trace.json and timeline.png")] = None,
+    out: Annotated[str | None, _out("result.json, report.html, trace.npz, trace.pftrace and timeline.png")] = None,
 ) -> None:
     """Read a step that PyTorch's profiler measured, and say where its time went."""
 

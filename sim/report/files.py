@@ -56,7 +56,10 @@ OUTPUT_NAMES: Final = {
 }
 """Content of each file in the folder of a run -> the file's name; memory only with a model, pairs only with GPUs."""
 
-MEASURED_NAMES: Final = {key: OUTPUT_NAMES[key] for key in ("result", "trace", "timeline", "Perfetto trace")}
+MEASURED_NAMES: Final = {
+    key: OUTPUT_NAMES[key]
+    for key in ("result", "report", "trace", "details", "timeline", "Perfetto trace", "Chrome trace")
+}
 """Content of each file in the folder of a measured run -> the file's name."""
 
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png", "order": "ranking.png"}
@@ -116,13 +119,19 @@ def write_outputs(
     return {key: str(path) for key, path in paths.items()}
 
 
-def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write the files of a measured run into `folder`; return the content of each file -> its path."""
+def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path, *, command: str) -> dict[str, str]:
+    """Write the files of a run that was measured, as `command` read it; return the content of each file -> its path."""
+    from sim.report.html.details import RunDetails, arrays_of  # noqa: PLC0415  # only what is written is imported
+    from sim.report.html.page import write_page  # noqa: PLC0415  # jinja2
+
     _make(folder)
     paths = {key: folder / file for key, file in MEASURED_NAMES.items()}
     write_json(data, paths["result"])
     write_whole(paths["trace"], lambda path: path.write_bytes(npz_bytes(trace.arrays())))
-    for key in ("timeline", "Perfetto trace"):
+    details = RunDetails(trace=trace, command=command)
+    write_whole(paths["details"], lambda path: path.write_bytes(npz_bytes(arrays_of(details))))
+    write_whole(paths["report"], lambda path: write_page(data, path, details=details))
+    for key in ("timeline", "Perfetto trace", "Chrome trace"):
         write_drawing(trace, paths[key], name=str(data["scenario"]["name"]), notes=stage_notes(data["stages_ns"]))
     return {key: str(path) for key, path in paths.items()}
 
@@ -163,6 +172,7 @@ def write_drawing(
     notes: Sequence[str] | None = None,
     window_ns: tuple[int, int] | None = None,
     lane: int = 0,
+    colour: str = "microbatch",
     memory: Mapping[str, Any] | None = None,
     rank_tokens: NDArray[np.int64] | None = None,
 ) -> None:
@@ -184,7 +194,9 @@ def write_drawing(
 
     write_whole(
         path,
-        lambda target: draw_timeline(trace, target, title=name, notes=notes, window_ns=window_ns, lane=lane),
+        lambda target: draw_timeline(
+            trace, target, title=name, notes=notes, window_ns=window_ns, lane=lane, colour=colour
+        ),
     )
 
 
