@@ -172,6 +172,12 @@ def run(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print all reasons, metrics, links and assumptions, not a screen.")
     ] = False,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            "--search", metavar="N", min=1, help="Search the best strategy in up to N simulations; it becomes a rival."
+        ),
+    ] = None,
     thorough: Annotated[
         bool,
         typer.Option(
