@@ -319,8 +319,8 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
         (num_entries, _ENTRY),
         (_of_sides(arrays, ints[at.OP_COUNTS]), (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
         (_of_sides(arrays, served) if keeps_rows else 0, _SERVED),
-        (num_places + 4 * margin if keeps_rows else margin, _INTERVAL),
-        (2 * num_places + 4 * margin if keeps_rows else margin, _SHARE),
+        (2 * num_places + 4 * margin if keeps_rows else margin, _INTERVAL),
+        (6 * num_places + 4 * margin if keeps_rows else margin, _SHARE),
         (at.NUM_KNOWN * (at.MOST_KNOWN + 1), (at.KNOWN_SET, at.KNOWN_RATE)),
         (2, (at.BYTES,)),
     ]
