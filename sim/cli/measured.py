@@ -1,5 +1,6 @@
 """`moesim import trace` and `moesim import kineto`: measured runs, in the form of simulated ones."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ def import_trace_command(file: str, *, step: int | None = None, as_json: bool, o
         trace = trace_of_step(job, shown)
         name = f"{path.stem}, step {shown} as measured"
         result = result_of(trace, name=name, source=str(path), num_gpus=num_gpus, warnings=data["warnings"])
-        written = write_measured(trace, {**result, "stragglers": data}, folder)
+        command = shlex.join(["moesim", "import", "trace", file, "--step", str(shown)])
+        written = write_measured(trace, {**result, "stragglers": data}, folder, command=command)
     print_result({**data, "written": written}, print_replay, as_json=as_json, written=written)
 
 
@@ -62,5 +64,7 @@ def import_kineto_command(
     name = paths[0].name.removesuffix(".gz").removesuffix(".json") + ("" if number is None else f", step {number}")
     warnings = [warning for one in ranks for warning in one.warnings]
     result = result_of(trace, name=name, source=", ".join(map(str, paths)), num_gpus=len(ranks), warnings=warnings)
-    written = {} if folder is None else write_measured(trace, result, folder)
+    chosen = [] if step is None else ["--step", str(step)]
+    command = shlex.join(["moesim", "import", "kineto", *files, *chosen])
+    written = {} if folder is None else write_measured(trace, result, folder, command=command)
     print_result({**result, "written": written}, print_kineto, as_json=as_json, written=written)

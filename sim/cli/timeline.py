@@ -57,7 +57,7 @@ def timeline_command(
     if by_step:
         _draw_runs(runs, names, file, window_ms, colour=colour, lane=lane)
     else:
-        _draw_one(runs[0], names[0], file, window_ms, lane)
+        _draw_one(runs[0], names[0], file, window_ms, colour=colour, lane=lane)
     if as_json:
         print_json({"written": str(file)}, indent=None)
     else:
@@ -93,15 +93,13 @@ def _is_by_step(scenarios: Sequence[str], by: str | None, colour: str, file: Pat
     if several and file.suffix in _TRACES:
         rule, hint = "be a picture for several scenarios", "Write .png, .svg or .pdf, or a trace for each scenario."
         raise InvalidValueError(field="--output", rule=rule, value=str(file), hint=hint)
-    if by is not None and file.suffix in _TRACES:
-        hint = "A Perfetto trace has all stages and steps."
-        raise InvalidValueError(field="--by", rule=f"be left out for {file.suffix}", value=by, hint=hint)
+    if file.suffix in _TRACES and (by is not None or colour != "microbatch"):
+        field, value = ("--by", by) if by is not None else ("--colour", colour)
+        hint = "A Perfetto trace has all stages, and colours of its own."
+        raise InvalidValueError(field=field, rule=f"be left out for {file.suffix}", value=value, hint=hint)
     if several and by == "stage":
         hint = "Leave it out, or draw each scenario on its own."
         raise InvalidValueError(field="--by", rule="be step for several scenarios", value=by, hint=hint)
-    if colour != "microbatch" and by != "step" and not several:
-        hint = "Add --by step."
-        raise InvalidValueError(field="--colour", rule="be given with --by step", value=colour, hint=hint)
     return several or by == "step"
 
 
@@ -145,7 +143,15 @@ def _check_lane(trace: Trace, lane: int) -> None:
         raise InvalidValueError(field="--lane", rule=rule, value=lane, hint="Lanes count from 0.")
 
 
-def _draw_one(simulated: Simulated, name: str, file: Path, window_ms: tuple[float, float] | None, lane: int) -> None:
+def _draw_one(
+    simulated: Simulated,
+    name: str,
+    file: Path,
+    window_ms: tuple[float, float] | None,
+    *,
+    colour: str,
+    lane: int,
+) -> None:
     """Write the timeline of one run by stages, or its Perfetto trace."""
     trace = simulated.run.trace
     window_ns = None if window_ms is None else _window_ns(trace, window_ms)
@@ -158,6 +164,7 @@ def _draw_one(simulated: Simulated, name: str, file: Path, window_ms: tuple[floa
         notes=stage_notes(simulated.stages_ns) if is_whole else None,
         window_ns=window_ns,
         lane=lane,
+        colour=colour,
         memory=simulated.memory,
         rank_tokens=details_of(simulated).rank_tokens if file.suffix == ".pftrace" else None,
     )

@@ -22,7 +22,7 @@ from sim.engine.network.fluid import FluidNetwork
 from sim.engine.run_state import Plan, RunState
 from sim.engine.slowed_compute import SlowedCompute
 from sim.engine.slowed_lane import SlowedLane
-from sim.engine.trace import Trace
+from sim.engine.trace import LinkUse, Trace
 from sim.errors import DeadlockError
 from sim.plan.ops import Transfer
 from workloads.schedules import Schedule
@@ -90,18 +90,24 @@ class Simulation:
     """The lanes of a plan, with the clock, the network and the record that they share."""
 
     def __init__(
-        self, plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False
+        self,
+        plan: Plan,
+        *,
+        max_events: int = MAX_EVENTS,
+        link_timeline: bool = True,
+        keep_ended: bool = False,
+        links: bool = True,
     ) -> None:
         began = time.perf_counter()
         folding = plan.folding  # the plan finds it at the first access
         self._folding_s = time.perf_counter() - began
-        self._link_timeline, self._keep_ended = link_timeline, keep_ended
+        self._link_timeline, self._keep_ended, self._links = link_timeline, keep_ended, links
         clock = Clock(max_events=max_events)
-        links = (plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
+        of_links = (plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         network = (
-            FlowNetwork(clock, *links, can_saturate=plan.can_saturate)
+            FlowNetwork(clock, *of_links, can_saturate=plan.can_saturate)
             if plan.fidelity == "flow"
-            else FluidNetwork(clock, *links, can_saturate=plan.can_saturate, folding=folding)
+            else FluidNetwork(clock, *of_links, can_saturate=plan.can_saturate, folding=folding)
         )
         self.run_state = RunState(plan, clock, network)
         make_lane: Callable[[int, int, Schedule], Lane] = partial(Lane, self.run_state)
@@ -117,7 +123,7 @@ class Simulation:
 
     def run(self) -> Run:
         """Run all lanes to their end."""
-        run_state, began = self.run_state, time.perf_counter()
+        run_state, plan, began = self.run_state, self.run_state.plan, time.perf_counter()
         for lane in self.lanes.values():
             run_state.clock.env.process(lane.run())
         run_state.clock.run()
@@ -135,7 +141,11 @@ class Simulation:
             lane_ranks=run_state.plan.lane_ranks,
             lane_of=None if run_state.plan.folding is None else run_state.plan.folding.lane_of,
             joint_rows=joint_rows,
-            link_use=run_state.network.link_use(with_timeline=self._link_timeline),
+            link_use=(
+                run_state.network.link_use(with_timeline=self._link_timeline)
+                if self._links
+                else LinkUse.unknown(plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
+            ),
         )
         num_ended = run_state.network.num_ended() if self._keep_ended else {}
         run_state.recorder.clear()  # at once: the collector of cycles would walk all that is in it
@@ -177,10 +187,18 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False) -> Run:
-    """Run a plan to its end; without `link_timeline` the load of the links over time is left out.
+def run_plan(
+    plan: Plan,
+    *,
+    max_events: int = MAX_EVENTS,
+    link_timeline: bool = True,
+    keep_ended: bool = False,
+    links: bool = True,
+) -> Run:
+    """Run a plan to its end.
 
-    With `keep_ended` the run says how often each transfer ended, and so keeps them all.
+    Without `link_timeline` the load of the links over time is left out, without `links` all that they carried. With
+    `keep_ended` the run says how often each transfer ended, and so keeps them all.
 
     Raises
     ------
@@ -188,4 +206,6 @@ def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = 
         On a deadlock (the cycle is named), a dead link, or too many events.
     """
     with collector_paused():
-        return Simulation(plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended).run()
+        return Simulation(
+            plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended, links=links
+        ).run()

@@ -18,6 +18,7 @@ Each row but those of `pass` and `await` splits its duration: base + imbalance +
 optimizer) are -1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,27 @@ class LinkUse:
     """Edges of the bins of `hot_utilisation`. Shape [B + 1]."""
     hot_utilisation: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     """Mean load of the hottest links in each bin, 0 to 1. Shape [B, H]."""
+
+    @classmethod
+    def unknown(
+        cls, capacity_bytes_per_s: NDArray[np.float64], names: Sequence[str], kinds: Sequence[str]
+    ) -> "LinkUse":
+        """Return what links carried where nobody has added it up: NaN, and no timeline.
+
+        >>> LinkUse.unknown(np.ones(2), ["a", "b"], ["wire", "wire"]).num_bytes
+        array([nan, nan])
+        """
+        unknown, kinds_once = np.full(capacity_bytes_per_s.size, np.nan), tuple(dict.fromkeys(kinds))
+        return cls(
+            num_bytes=unknown,
+            busy_s=unknown,
+            time_ns=np.zeros(0, dtype=np.int64),
+            utilisation=np.zeros((0, len(kinds_once))),
+            kinds=kinds_once,
+            names=tuple(names),
+            link_kinds=tuple(kinds),
+            capacity_bytes_per_s=capacity_bytes_per_s,
+        )
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True, eq=False)

@@ -90,7 +90,8 @@ def tokens_of_hosts(work: Work, of_groups: Sequence[NDArray[np.int64]]) -> NDArr
 
 def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> NDArray[np.int64]:
     """Return what each source rank sends to each expert, by microbatch and then by layer. Shape [N, S, E]."""
-    counts = draw_counts(**_request(work, lane, layers, microbatches))
+    is_approximate = work.routing.draw == "approximate"
+    counts = draw_counts(**_request(work, lane, layers, microbatches), is_approximate=is_approximate)
     return counts.reshape(-1, *counts.shape[2:])
 
 
@@ -119,6 +120,7 @@ def needs_hosts_alone(work: Work) -> bool:
         and per_node % on_host == 0
         and work.placement.is_contiguous
         and routing.capacity_factor is None
+        and routing.draw == "exact"
         and strategy.etp == 1
         and work.mesh.lane_size == strategy.ep
         and not (work.has_replicated_tokens or work.gathers_tokens)

@@ -28,12 +28,14 @@ __all__ = [
     "OUTPUT_NAMES",
     "PICTURES",
     "STRESS_NAMES",
+    "SWEEP_NAMES",
     "VALIDATION_NAMES",
     "stage_notes",
     "write_drawing",
     "write_measured",
     "write_outputs",
     "write_stress",
+    "write_sweep",
     "write_validation",
     "write_whole",
 ]
@@ -56,7 +58,10 @@ OUTPUT_NAMES: Final = {
 }
 """Content of each file in the folder of a run -> the file's name; memory only with a model, pairs only with GPUs."""
 
-MEASURED_NAMES: Final = {key: OUTPUT_NAMES[key] for key in ("result", "trace", "timeline", "Perfetto trace")}
+MEASURED_NAMES: Final = {
+    key: OUTPUT_NAMES[key]
+    for key in ("result", "report", "trace", "details", "timeline", "Perfetto trace", "Chrome trace")
+}
 """Content of each file in the folder of a measured run -> the file's name."""
 
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png", "order": "ranking.png"}
@@ -64,6 +69,9 @@ VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png",
 
 STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png", "report": "stress.html"}
 """Content of each file in the folder of a stress test -> the file's name."""
+
+SWEEP_NAMES: Final = {"result": "sweep.json", "picture": "sweep.png", "table": "sweep.csv"}
+"""Content of each file in the folder of a sweep -> the file's name."""
 
 
 def write_outputs(
@@ -116,13 +124,19 @@ def write_outputs(
     return {key: str(path) for key, path in paths.items()}
 
 
-def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write the files of a measured run into `folder`; return the content of each file -> its path."""
+def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path, *, command: str) -> dict[str, str]:
+    """Write the files of a run that was measured, as `command` read it; return the content of each file -> its path."""
+    from sim.report.html.details import RunDetails, arrays_of  # noqa: PLC0415  # only what is written is imported
+    from sim.report.html.page import write_page  # noqa: PLC0415  # jinja2
+
     _make(folder)
     paths = {key: folder / file for key, file in MEASURED_NAMES.items()}
     write_json(data, paths["result"])
     write_whole(paths["trace"], lambda path: path.write_bytes(npz_bytes(trace.arrays())))
-    for key in ("timeline", "Perfetto trace"):
+    details = RunDetails(trace=trace, command=command)
+    write_whole(paths["details"], lambda path: path.write_bytes(npz_bytes(arrays_of(details))))
+    write_whole(paths["report"], lambda path: write_page(data, path, details=details))
+    for key in ("timeline", "Perfetto trace", "Chrome trace"):
         write_drawing(trace, paths[key], name=str(data["scenario"]["name"]), notes=stage_notes(data["stages_ns"]))
     return {key: str(path) for key, path in paths.items()}
 
@@ -163,6 +177,7 @@ def write_drawing(
     notes: Sequence[str] | None = None,
     window_ns: tuple[int, int] | None = None,
     lane: int = 0,
+    colour: str = "microbatch",
     memory: Mapping[str, Any] | None = None,
     rank_tokens: NDArray[np.int64] | None = None,
 ) -> None:
@@ -184,7 +199,9 @@ def write_drawing(
 
     write_whole(
         path,
-        lambda target: draw_timeline(trace, target, title=name, notes=notes, window_ns=window_ns, lane=lane),
+        lambda target: draw_timeline(
+            trace, target, title=name, notes=notes, window_ns=window_ns, lane=lane, colour=colour
+        ),
     )
 
 
@@ -229,6 +246,16 @@ def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
         tenths = zip(spent, apportion(1000, list(spent.values())), strict=True)
         notes.append(", ".join(f"{name} {share / 10:g} %" for name, share in tenths if share or name != "foreign"))
     return notes
+
+
+def write_sweep(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the files of a sweep into `folder`, which is created where it does not exist; content -> path."""
+    from sim.report.charts.sweep import draw_sweep  # noqa: PLC0415  # matplotlib
+    from sim.studies.store.export import write_table  # noqa: PLC0415  # only what is written is imported
+
+    written = _write_study(data, folder, SWEEP_NAMES, lambda path: draw_sweep(data, path))
+    write_whole(folder / SWEEP_NAMES["table"], lambda path: write_table(data["rows"], path))
+    return written
 
 
 def _write_study(

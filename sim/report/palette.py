@@ -127,13 +127,18 @@ _DARKER: Final[Mapping[str, float]] = {"F": 0.0, "B": 0.0, "W": 0.2}
 _NEIGHBOUR_DARKER: Final = 0.07
 
 
-def pass_colours(kind: NDArray[np.str_], microbatch: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the colour of passes: hue by microbatch, lightness by kind. Shapes [N], [N] -> [N, 3].
+def pass_colours(
+    kind: NDArray[np.str_], microbatch: NDArray[np.int64], *, by: str = "microbatch"
+) -> NDArray[np.float64]:
+    """Return the colour of passes: hue by microbatch, lightness by kind; or hue by kind. Shapes [N], [N] -> [N, 3].
 
     >>> light, dark = pass_colours(np.array(["F", "B"]), np.array([0, 0]))
     >>> bool((light > dark).all())
     True
     """
+    if by == "kind":
+        by_kind = [to_rgb(PASS_KIND_COLOURS[name]) for name in kind.tolist()]
+        return np.array(by_kind, dtype=np.float64).reshape(-1, 3)
     hues = np.array([to_rgb(hue) for hue in MICROBATCH_HUES])
     colours: NDArray[np.float64] = hues[np.maximum(microbatch, 0) % len(hues)]
     colours = colours * np.where(microbatch % 2 == 1, 1 - _NEIGHBOUR_DARKER, 1.0)[:, None]

@@ -282,6 +282,8 @@ def _telling_clauses(
 ) -> list[str]:
     """Return the clauses that say more than the value and the expectation do."""
     said = [evidence.explanation.partition("; ")[0]] if evidence.explanation else []
+    if claim.is_met is not None and len({bool(claim.is_met(seed)) for seed in evidence.seeds}) > 1:
+        said.insert(0, f"over {len(evidence.seeds)} {evidence.draws} it is met in some and not in others")
     if evidence.assumes_claim:
         if not counted:
             return [*said, "no alternative is declared that could show it"]

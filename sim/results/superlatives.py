@@ -47,7 +47,9 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     is_beaten = sign * float(best.value or 0) < sign * float(evidence.value)
     parts = _beaten(claim, evidence, best, known, sign) if is_beaten else _unbeaten(claim, evidence, best, known)
     verdict = "refuted" if is_beaten else "holds" if claim.part and not evidence.not_run else "not_judged"
-    telling = parts[:1] + ([evidence.explanation] if evidence.explanation and claim.part else [])
+    telling = [parts[0].replace(best.name, best.name.partition(" (")[0])] + (
+        [evidence.explanation] if evidence.explanation and claim.part else []
+    )
     parts += _left_out(evidence)
     if evidence.explanation:
         parts.append(evidence.explanation)

@@ -41,8 +41,11 @@ def run_on(
     max_events: int,
     link_timeline: bool,
     keep_ended: bool = False,
+    links: bool = True,
 ) -> Run:
     """Run a plan on an engine of `ENGINES`; `num_ops` says how many operations this run and those like it have."""
     if engine == DEFAULT_ENGINE or (engine == AUTO_ENGINE and not pays_to_compile(num_ops())):
-        return run_plan(plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended)
-    return run_compiled(plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended)
+        run = run_plan
+    else:
+        run = run_compiled
+    return run(plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended, links=links)

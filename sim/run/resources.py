@@ -25,7 +25,7 @@ The estimate of a plan::
     ops, rows        those of one pass of each kind and stage, times microbatches, times lanes that run
     events           1 for an op, 2 more for each of its transfers that may meet others, 2 more for one on a stream,
                      4 for a pass and what it sends
-    bytes            as at the minimum, and 7 kB for an exchange that is drawn
+    bytes            as at the minimum, and 7 kB for an exchange that is drawn, 20 kB for a rank where lanes are folded
 
 Assumptions
 -----------
@@ -33,7 +33,8 @@ The minimum leaves out exchanges, what follows the last pass, and lanes that ano
 
 Operations of the estimate are exact (but for what follows the last pass of training). Its events are 1.1 to 1.9 times
 too many, most where no transfers meet. Its memory is fitted to the peaks of nine runs of the shipped scenarios of 2,000
-to 134,000 operations (Linux, Python 3.11): 4 % too little to 21 % too much. Writing and drawing results is not in it.
+to 134,000 operations (Linux, Python 3.11): 4 % too little to 21 % too much. On clusters of 512 to 16,384 GPUs (`docs/
+limits.md`) it is 0.7 to 1.5 times the peak. Writing and drawing results is not in it.
 """
 
 import os
@@ -67,6 +68,7 @@ __all__ = [
 
 _PROCESS_BYTES: Final = 65e6  # before the process runs anything
 _OP_BYTES, _ROW_BYTES, _DRAWN_EXCHANGE_BYTES = 600.0, 500.0, 7000.0  # over the whole run
+_FOLDED_RANK_BYTES: Final = 20_000.0  # where lanes run for others: where the links of each of them are
 _LINK_BYTES: Final = 600.0  # in the graph and in arrays: 1,024 nodes have 115 thousand links, 2,048 have 360 thousand
 _CELL_BYTES, _PAIR_BYTES = 16.0, 32.0
 _EVENTS_OF_COLLECTIVE: Final = 4  # of a pass with one transfer
@@ -218,6 +220,7 @@ def estimate_of_plan(
     num_events = sum(map(_events_of, ops)) + 4 * len(passes)
     num_drawn = sum(len(op.transfers) for op in ops if isinstance(op, Collective) and op.kind.startswith("ep_")) * times
     run_bytes = num_ops * _OP_BYTES + num_rows * _ROW_BYTES + (num_drawn * _DRAWN_EXCHANGE_BYTES if is_drawn else 0.0)
+    run_bytes += 0.0 if plan.folding is None else plan.lane_ranks.size * _FOLDED_RANK_BYTES
     return Resources(
         num_ops=num_ops, num_events=num_events * times, memory_bytes=_PROCESS_BYTES + base_bytes + run_bytes
     )

@@ -46,6 +46,8 @@ class RunOptions:
     `imbalance_bound_max_over_mean`."""
     link_timeline: bool = True
     """Whether the trace has the load of the links over time, which the Perfetto trace shows."""
+    links: bool = True
+    """Whether what the links carried is added up at all."""
     pairs: bool = False
     """Whether the bytes between every two GPUs are added up."""
     limits: Limits = NO_LIMITS
@@ -166,6 +168,7 @@ class ScenarioRun(ABC):
             max_events=options.limits.engine_events,
             link_timeline=options.link_timeline,
             keep_ended=keep_ended,
+            links=options.links,
         )
 
     @abstractmethod

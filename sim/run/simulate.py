@@ -39,6 +39,7 @@ def simulate_scenario(
     *,
     wanted: Set[str] = frozenset(),
     link_timeline: bool = True,
+    links: bool = True,
     pairs: bool = False,
     limits: Limits = NO_LIMITS,
     engine: str = DEFAULT_ENGINE,
@@ -46,6 +47,12 @@ def simulate_scenario(
 ) -> Simulated:
     """Build a scenario and simulate it once; the options are those of `RunOptions`."""
     options = RunOptions(
-        wanted=wanted, link_timeline=link_timeline, pairs=pairs, limits=limits, engine=engine, runs_alike=runs_alike
+        wanted=wanted,
+        link_timeline=link_timeline,
+        links=links,
+        pairs=pairs,
+        limits=limits,
+        engine=engine,
+        runs_alike=runs_alike,
     )
     return build_run(scenario).simulate(options)

@@ -18,6 +18,7 @@ from workloads.pipeline_layout import layout_text, parse_layout
 from workloads.placement import PLACEMENTS, PlacementKind, PlacementRule
 from workloads.routing import ROUTINGS, RoutingKind, RoutingSettings
 from workloads.routing.capacity import OVERFLOWS
+from workloads.routing.normal_counts import DRAWS
 from workloads.routing.skew import Skew
 from workloads.schedules import CHUNK_ORDERS, DEFAULT_CHUNK_ORDER, schedule_names
 from workloads.strategy import Strategy
@@ -194,6 +195,7 @@ class _KindSection(DerivedSection):
     section="routing",
     leave_out=("kind", "skew"),
     overflow=name_of(lambda: OVERFLOWS),
+    draw=name_of(lambda: DRAWS),
 )
 @keys_from(
     Skew,
@@ -217,6 +219,19 @@ class RoutingSpec(_RoutingKeys):
 
     file: str | None = None
     """A recording of routing, with kind trace: a file of SGLang's or vLLM's recorder, or tokens by expert."""
+
+    @model_validator(mode="after")
+    def _draws_what_is_drawn(self) -> Self:
+        """Check that `draw` is exact where nothing is drawn, and where a limit of nodes makes no normal law."""
+        if self.draw == "exact":
+            return self
+        if ROUTINGS[self.kind].shares is None:
+            rule, hint = f"be exact with routing.kind {self.kind}, which draws no tokens", "Leave routing.draw out."
+            raise InvalidValueError(("draw",), rule, self.draw, hint)
+        if self.max_nodes_per_token is not None:
+            rule, hint = "be exact with routing.max_nodes_per_token", "Leave one of the two out."
+            raise InvalidValueError(("draw",), rule, self.draw, hint)
+        return self
 
     @model_validator(mode="after")
     def _has_a_capacity(self) -> Self:

@@ -97,13 +97,14 @@ def _pipeline_changes(scenario: Scenario) -> dict[str, Changes]:
         f"{number * factor} microbatches": {"workload.microbatches": number * factor} for factor in (2, 4)
     }
     own, chunks = scenario.spec.schedule.kind, own_chunks(scenario)
+    first = next(iter(more))
     if isinstance(workload, ForwardWorkload):
-        first = next(iter(more))
         two = {"2 chunks for each stage": under_schedule(scenario, "interleaved", 2)} if chunks == 1 else {}
         return {first: more[first], **two, **more}
     names = [name for name, kind in SCHEDULES.items() if name != own and kind.accepts_num_chunks(chunks)]
     names.sort(key=lambda name: name not in _LEAN_SCHEDULES)
-    return {f"schedule {name}": under_schedule(scenario, name) for name in names} | more
+    schedules = {f"schedule {name}": under_schedule(scenario, name) for name in names}
+    return {first: more[first], **schedules, **more}
 
 
 _CHANGES: Final[Mapping[str, Callable[[Scenario], dict[str, Changes]]]] = {

@@ -403,11 +403,11 @@ def test_less_than_a_node_may_stay_unused():
         ("EP4_TP1_DP8", "megatron", False, True),
         ("EP8_TP2_DP4", "vllm", True, False),
         ("EP8_TP2_DP4", "vllm", False, True),
-        ("EP8_TP2_PP2_DP2", "spanning", True, False),
+        ("EP8_TP2_PP2_DP2", "spanning", True, True),
         ("EP8_TP2_PP2_DP2", "spanning", False, True),
     ],
 )
-def test_sequence_parallelism_is_needed_by_megatron_with_tp_and_ep_and_refused_by_the_others(
+def test_sequence_parallelism_is_needed_by_megatron_with_tp_and_ep_refused_by_vllm_and_free_in_spanning(
     name, convention, sp, is_legal
 ):
     strategy = replace(Strategy.parse(name), sp=sp)

@@ -10,6 +10,7 @@
 - `workloads.routing.fixed_counts`: counts that follow without a draw.
 - `workloads.routing.conditional_bernoulli`: distinct experts for many tokens by the shares of the experts.
 - `workloads.routing.node_limited_sampler`: tokens on at most M nodes.
+- `workloads.routing.normal_counts`: counts by a normal law, for who takes them instead of exact ones.
 - `workloads.routing.capacity`: what becomes of tokens beyond the capacity of an expert.
 """
 

@@ -19,6 +19,7 @@ stream: this saves calls and changes no number.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -39,6 +40,7 @@ from workloads.routing.node_limited_sampler import (
     uniform_node_sampler,
     weighted_node_sampler,
 )
+from workloads.routing.normal_counts import normal_counts
 from workloads.routing.popularity import expert_shares
 from workloads.routing.request import CHOICES, Draws, RoutingRequest, stream
 from workloads.routing.skew import Skew
@@ -70,6 +72,7 @@ def draw_counts(
     num_lanes: int = 1,
     num_nodes: int = 1,
     max_nodes: int | None = None,
+    is_approximate: bool = False,
 ) -> IntArray:
     """Return how many of its tokens each source rank sends to each expert, in each layer of each microbatch.
 
@@ -90,6 +93,8 @@ def draw_counts(
         Lanes of equally many sources; a recording has the tokens of all lanes.
     num_nodes, max_nodes
         Nodes, each with equally many experts in order, and nodes that a token may take; None: all nodes.
+    is_approximate
+        Whether counts may be drawn by a normal law (`workloads.routing.normal_counts`).
 
     Returns
     -------
@@ -125,6 +130,7 @@ def draw_counts(
         num_lanes=num_lanes,
         num_nodes=num_nodes,
         max_nodes=max_nodes,
+        is_approximate=is_approximate,
     )
     counts = _draw(request, list(product(microbatches, layers)))
     return counts.reshape(len(microbatches), len(layers), num_sources, num_experts)
@@ -230,6 +236,8 @@ def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
     counts = None if kind.counts is None else kind.counts(request, draws)
     if counts is not None:
         return counts
+    if request.is_approximate and not request.is_limited:
+        return np.stack([_approximate_counts(request, draw) for draw in draws])
     if kind.has_equal_shares and not request.skew.dead_experts:
         return _draw_uniformly(request, draws)
     return np.stack(
@@ -238,6 +246,15 @@ def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
             for mb, layer in draws
         ]
     )
+
+
+def _approximate_counts(request: RoutingRequest, draw: tuple[int, int]) -> IntArray:
+    """Draw once by a normal law, or exactly where this does not fit. Shape [S, E]."""
+    microbatch, layer = draw
+    shares = expert_shares(request, layer, microbatch)
+    inclusion = inclusion_probabilities(shares, request.top_k)
+    counts = normal_counts(inclusion, request.num_sources, request.tokens, _choices(request, microbatch, layer))
+    return _draw(replace(request, is_approximate=False), [draw])[0] if counts is None else counts
 
 
 def _draw_uniformly(request: RoutingRequest, draws: Draws) -> IntArray:

@@ -47,6 +47,8 @@ class RoutingRequest:
     """Lanes of equally many sources, which have the tokens of a microbatch together."""
     num_nodes: int = 1
     """Nodes, each with equally many experts in order."""
+    is_approximate: bool = False
+    """Whether counts may be drawn by a normal law."""
     max_nodes: int | None = None
     """Nodes whose experts a token may take; None: all nodes."""
 

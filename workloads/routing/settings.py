@@ -19,5 +19,7 @@ class RoutingSettings:
     """Tokens that an expert takes of each source rank, over their mean; None, or experts / top_k: all."""
     overflow: str = "drop"
     """What becomes of tokens beyond the capacity: dropped; dropped, with experts padded up; or sent to the next."""
+    draw: str = "exact"
+    """How tokens are drawn at random: exactly, or by a normal law, which is faster (`docs/routing.md`)."""
     max_nodes_per_token: int | None = None
     """Nodes among whose experts, placed in order, a token chooses; None: all nodes."""

@@ -7,7 +7,7 @@ each pass once: a run that the kernel gives up is run again, by SimPy's engine, 
 import time
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,8 @@ class ArrayPlan:
     """Link of each link that can saturate. Shape [links]."""
     num_stage_ops: int
     """Ops that lanes run."""
+    most_transfers: int
+    """Most transfers of a batch."""
 
 
 def lower_plan(plan: KeptPlan) -> ArrayPlan:
@@ -180,6 +182,7 @@ class _Lowering:
         self._programs: dict[int, tuple[int, int, tuple[Op, ...]]] = {}
         self._transfer_numbers: dict[int, int] = {}
         self._rows: dict[bytes, int] = {}
+        self._rows_by_id: dict[int, tuple[int, IntArray]] = {}
         self._keys: dict[tuple[int, Input], int] = {}
         self._streams: dict[str, int] = {}
         self._labels: dict[tuple[str, Hashable], int] = {}
@@ -203,12 +206,9 @@ class _Lowering:
     def run(self) -> ArrayPlan:
         """Return the plan as arrays."""
         orders = self._orders()
-        for position, steps in enumerate(orders):
-            for step in steps:
-                for needed in self.plan.inputs(self.positions[position][0], step):
-                    self._keys.setdefault((position, needed), len(self._keys))
+        inputs = [self._input_keys(position, steps) for position, steps in enumerate(orders)]
         self._plan_in_turn(orders)
-        bounds = [self._lower_lane(position, steps) for position, steps in enumerate(orders)]
+        bounds = [self._lower_lane(position, *both) for position, both in enumerate(zip(orders, inputs, strict=True))]
         first_step, end_step = (np.array([bound[i] for bound in bounds], dtype=np.int64) for i in (0, 1))
         tables = (
             self._step_table,
@@ -229,7 +229,7 @@ class _Lowering:
             at.DURATION_NS: _joined(self._durations, np.int64),
             at.SERVICE_RANK: _joined([op.ranks for op in self._services], np.int64),
             at.SERVICE_NS: _joined([op.duration_ns for op in self._services], np.int64),
-            **self._meeting_columns(ints),
+            **self._meeting_columns(),
         }
         network = _NetworkColumns(self.plan, self.transfers)
         ints |= network.ints() | self._joint_columns(ranks)
@@ -245,6 +245,7 @@ class _Lowering:
             sends=self.sends,
             columns=network.links,
             num_stage_ops=self.num_stage_ops,
+            most_transfers=_most_transfers(ints),
         )
 
     # ---- steps ---------------------------------------------------------------------------------------------------
@@ -265,6 +266,14 @@ class _Lowering:
             orders.append(steps)
         return orders
 
+    def _input_keys(self, position: int, steps: Sequence[Step]) -> list[list[int]]:
+        """Return the numbers of what each step of a lane needs."""
+        stage, keys = self.positions[position][0], self._keys
+        return [
+            [keys.setdefault((position, needed), len(keys)) for needed in self.plan.inputs(stage, step)]
+            for step in steps
+        ]
+
     def _plan_in_turn(self, orders: Sequence[Sequence[Step]]) -> None:
         """Let the plan answer the steps of all lanes in turn, about as a run does: it keeps what comes again soon."""
         for position in self.positions:
@@ -274,12 +283,12 @@ class _Lowering:
                 if i < len(steps):
                     self.plan.ops(*position, steps[i])
 
-    def _lower_lane(self, position: int, steps: Sequence[Step]) -> tuple[int, int]:
-        """Add the steps of a lane; return the first of them, and the end."""
+    def _lower_lane(self, position: int, steps: Sequence[Step], inputs: Sequence[list[int]]) -> tuple[int, int]:
+        """Add the steps of a lane, each with what it needs; return the first of them, and the end."""
         stage, lane = self.positions[position]
         first = len(self._step_table.rows)
         self._add_bare(self.plan.before_passes(stage, lane))
-        for step in steps:
+        for step, keys in zip(steps, inputs, strict=True):
             ops = self.plan.ops(stage, lane, step)
             sides = ops.sides if isinstance(ops, ConcurrentPasses) else ((step, ops),)
             self.num_stage_ops += sum(len(side) for _, side in sides)
@@ -290,7 +299,6 @@ class _Lowering:
             first_side = len(self.steps)
             for of, side_ops in sides:
                 self._add_side(position, of, side_ops)
-            keys = [self._keys[position, needed] for needed in self.plan.inputs(stage, step)]
             self._inputs += keys
             self._step_table.add(len(self._inputs) - len(keys), len(self._inputs), first_side, len(sides), 1)
         after = self.plan.after_passes(stage, lane)
@@ -349,74 +357,80 @@ class _Lowering:
 
     def _add_op(self, op: Op) -> None:
         self.ops.append(op)
-        values = dict.fromkeys(_OP_COLUMNS, 0)
         if isinstance(op, Compute):
-            self._fill_compute(values, op)
+            row = self._compute_row(op)
         elif isinstance(op, Collective):
-            self._fill_collective(values, op)
+            row = self._collective_row(op)
         elif isinstance(op, AwaitStream):
             label = -1 if op.label is None else self._label(op.stream, op.label)
-            values |= {at.OP_TYPE: at.AWAIT, at.OP_STREAM: self._stream(op.stream), at.OP_LABEL: label}
+            row = _OpRow(at.AWAIT, stream=self._stream(op.stream), label=label)
         elif isinstance(op, HostWork):
-            values |= {at.OP_TYPE: at.HOST_WORK, at.OP_NS: op.work_ns, at.OP_WAITS: int(op.waits)}
+            row = _OpRow(at.HOST_WORK, ns=op.work_ns, waits=int(op.waits))
         else:
             first = self._num_service_ranks
             self._num_service_ranks += op.ranks.size
             self._services.append(op)
-            values |= {at.OP_TYPE: at.SERVE, at.OP_KIND: _KIND_CODE[op.kind]}
-            values |= {at.OP_FIRST_RANK: first, at.OP_END_RANK: self._num_service_ranks, at.OP_COUNTS: 1}
-        self._op_table.rows.append(tuple(values.values()))
+            kind = _KIND_CODE[op.kind]
+            row = _OpRow(at.SERVE, kind=kind, first_rank=first, end_rank=self._num_service_ranks, counts=1)
+        self._op_table.rows.append(row)
 
-    def _fill_compute(self, values: dict[int, int], op: Compute) -> None:
-        first = len(self._kernel_table.rows)
-        for i, kernel in enumerate(op.kernels):
-            issue_ns = op.issue_ns[i] if op.issue_ns else 0
-            rows = self._duration_row(kernel.duration_ns) if op.issue_ns else -1
-            self._kernel_table.add(op.slowest_ns[i], issue_ns, rows, _KIND_CODE[kernel.kind])
-        needs_ranks = self.needs_ranks or bool(op.issue_ns)
+    def _compute_row(self, op: Compute) -> "_OpRow":
+        rows, kernels = self._kernel_table.rows, op.kernels
+        first, durations = len(rows), -1
+        if op.issue_ns:
+            of_ranks = [self._duration_row(kernel.duration_ns) for kernel in kernels]
+            kinds = [_KIND_CODE[kernel.kind] for kernel in kernels]
+            rows.extend(zip(op.slowest_ns, op.issue_ns, of_ranks, kinds, strict=True))
+            if max(of_ranks) >= 0:  # the host may issue kernels in pieces, of which each has its own slowest rank
+                durations = self._add_durations(op.total_ns)
+        else:
+            rows.extend([(took_ns, 0, -1, 0) for took_ns in op.slowest_ns])
+        if self.needs_ranks and durations < 0:
+            durations = self._duration_row(op.total_ns)
         counts = op.tokens_routed or op.tokens_dropped or op.tokens_padded or op.tokens_rerouted
-        values |= {
-            at.OP_TYPE: at.ISSUED_COMPUTE if op.issue_ns else at.COMPUTE,
-            at.OP_KIND: _KIND_CODE[op.kernels[-1].kind],
-            at.OP_NS: sum(op.slowest_ns),
-            at.OP_SLOWEST: op.slowest,
-            at.OP_DURATIONS: self._duration_row(op.total_ns) if needs_ranks else -1,
-            at.OP_FIRST_KERNEL: first,
-            at.OP_END_KERNEL: first + len(op.kernels),
-            at.OP_COUNTS: int(bool(counts) or op.expert_tokens is not None),
-        }
-        if op.issue_ns and values[at.OP_DURATIONS] < 0:
-            kernels = self._kernel_table.rows[first:]
-            if any(rows >= 0 for _, _, rows, _ in kernels):  # equal sums of unequal kernels
-                values[at.OP_DURATIONS] = self._add_durations(op.total_ns)
+        return _OpRow(
+            at.ISSUED_COMPUTE if op.issue_ns else at.COMPUTE,
+            kind=_KIND_CODE[kernels[-1].kind],
+            ns=sum(op.slowest_ns),
+            slowest=op.slowest,
+            durations=durations,
+            first_kernel=first,
+            end_kernel=len(rows),
+            counts=int(bool(counts) or op.expert_tokens is not None),
+        )
 
-    def _fill_collective(self, values: dict[int, int], op: Collective) -> None:
-        numbers = [self._transfer(transfer) for transfer in op.transfers]
-        self._op_transfers += numbers
+    def _collective_row(self, op: Collective) -> "_OpRow":
+        first = len(self._op_transfers)
+        self._op_transfers += [self._transfer(transfer) for transfer in op.transfers]
         meeting = -1
         if op.rendezvous is not None:
             key = op.rendezvous.key
             meeting = self._meetings.setdefault(key, len(self._meetings))
             if meeting == len(self._meeting_sizes):
                 self._meeting_sizes.append(len(op.rendezvous.members))
-            for number in numbers:
+            for number in self._op_transfers[first:]:
                 self._joint.setdefault(number, len(self._joint))
-        values |= {
-            at.OP_TYPE: at.COLLECTIVE,
-            at.OP_KIND: _KIND_CODE[op.kind],
-            at.OP_FIRST_TRANSFER: len(self._op_transfers) - len(numbers),
-            at.OP_END_TRANSFER: len(self._op_transfers),
-            at.OP_STREAM: -1 if op.stream is None else self._stream(op.stream),
-            at.OP_LABEL: -1 if op.label is None or op.stream is None else self._label(op.stream, op.label),
-            at.OP_ISSUE_NS: op.issue_ns or 0,
-            at.OP_MEETING: meeting,
-        }
+        return _OpRow(
+            at.COLLECTIVE,
+            kind=_KIND_CODE[op.kind],
+            first_transfer=first,
+            end_transfer=len(self._op_transfers),
+            stream=-1 if op.stream is None else self._stream(op.stream),
+            label=-1 if op.label is None or op.stream is None else self._label(op.stream, op.label),
+            issue_ns=op.issue_ns or 0,
+            meeting=meeting,
+        )
 
     def _duration_row(self, duration_ns: IntArray) -> int:
         """Return where the times of all ranks stand; -1 where they are equal."""
-        if self.lane_size == 1 or duration_ns.min() == duration_ns.max():
+        if self.lane_size == 1:
             return -1
-        return self._add_durations(duration_ns)
+        known = self._rows_by_id.get(id(duration_ns))
+        if known is None:
+            is_even = bool((duration_ns == duration_ns[0]).all())
+            row = -1 if is_even else self._add_durations(duration_ns)
+            known = self._rows_by_id[id(duration_ns)] = (row, duration_ns)  # kept, so that the id stays its own
+        return known[0]
 
     def _add_durations(self, duration_ns: IntArray) -> int:
         key = duration_ns.tobytes()
@@ -441,8 +455,7 @@ class _Lowering:
 
     # ---- columns -------------------------------------------------------------------------------------------------
 
-    def _meeting_columns(self, ints: dict[int, IntArray]) -> dict[int, IntArray]:
-        del ints
+    def _meeting_columns(self) -> dict[int, IntArray]:
         sizes = np.array(self._meeting_sizes, dtype=np.int64)
         return {at.MEETING_FIRST: np.cumsum(sizes) - sizes, at.MEETING_SIZE: sizes}
 
@@ -474,6 +487,28 @@ class _Lowering:
             at.SHARES_COMPUTE: int(self.plan.shares_compute),
             at.NUM_SMS: self.plan.num_sms or 0,
         }
+
+
+class _OpRow(NamedTuple):
+    """An op as numbers; its fields are the columns of `_OP_COLUMNS`, in their order."""
+
+    type_: int
+    kind: int = 0
+    ns: int = 0
+    slowest: int = 0
+    durations: int = -1
+    first_kernel: int = 0
+    end_kernel: int = 0
+    counts: int = 0
+    first_transfer: int = 0
+    end_transfer: int = 0
+    stream: int = -1
+    label: int = -1
+    issue_ns: int = 0
+    meeting: int = -1
+    waits: int = 0
+    first_rank: int = 0
+    end_rank: int = 0
 
 
 _OP_COLUMNS = (
@@ -558,6 +593,13 @@ class _NetworkColumns:
             at.TOTAL_BYTES: np.array(total, dtype=np.float64),
             at.WEIGHT: self._loaded[self._is_kept],
         }
+
+
+def _most_transfers(ints: dict[int, IntArray]) -> int:
+    """Return the most transfers of a batch: of an op, or of all ops of a rendezvous."""
+    sizes, meeting = ints[at.OP_END_TRANSFER] - ints[at.OP_FIRST_TRANSFER], ints[at.OP_MEETING]
+    together = np.bincount(meeting[meeting >= 0], weights=sizes[meeting >= 0], minlength=1)
+    return max(int(sizes.max(initial=1)), int(together.max()))
 
 
 def _is_barrier(op: Op) -> bool:

@@ -254,7 +254,6 @@ OWNER: Final = next(_slot)  # alone: its number * 2; component: its number * 2 +
 LINK_STAMP: Final = next(_slot)
 LINK_PIECE: Final = next(_slot)
 USED_LINKS: Final = next(_slot)
-BUSY_NS: Final = next(_slot)
 # transfers
 ENDED_COUNT: Final = next(_slot)
 ENDED_ORDER: Final = next(_slot)

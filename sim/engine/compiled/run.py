@@ -16,7 +16,7 @@ from sim.engine.compiled.layout import FREE_LISTS, Memory, build_memory
 from sim.engine.compiled.record import Record
 from sim.engine.run_state import Plan
 from sim.engine.simulation import EngineStats, Run, collector_paused, run_plan
-from sim.engine.trace import Trace
+from sim.engine.trace import LinkUse, Trace
 from sim.errors import MoesimError
 
 __all__ = ["run_compiled", "run_kernel", "step_time_ns"]
@@ -31,6 +31,7 @@ def run_compiled(
     max_events: int = MAX_EVENTS,
     link_timeline: bool = True,
     keep_ended: bool = False,
+    links: bool = True,
     kernel: RunKernel | None = None,
 ) -> Run:
     """Run a plan by the compiled kernel, or by SimPy's engine what the kernel cannot run; the record says which.
@@ -42,7 +43,7 @@ def run_compiled(
     SimulationError
         As `run_plan` does, in the same words: what does not end well is run again by SimPy's engine.
     """
-    kept, options = KeptPlan(plan), {"link_timeline": link_timeline, "keep_ended": keep_ended}
+    kept, options = KeptPlan(plan), {"link_timeline": link_timeline, "keep_ended": keep_ended, "links": links}
     if kernel is None and not has_numba():
         why = "numba is not installed: pip install 'moesim[fast]'"
     else:
@@ -89,6 +90,7 @@ def run_kernel(
     max_events: int = MAX_EVENTS,
     link_timeline: bool = True,
     keep_ended: bool = False,
+    links: bool = True,
 ) -> Run:
     """Run a plan to its end, as `run_plan` does.
 
@@ -114,7 +116,11 @@ def run_kernel(
         lane_ranks=plan.lane_ranks,
         lane_of=None if plan.folding is None else plan.folding.lane_of,
         joint_rows=joint_rows,
-        link_use=record.link_use(with_timeline=link_timeline),
+        link_use=(
+            record.link_use(with_timeline=link_timeline)
+            if links
+            else LinkUse.unknown(plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
+        ),
     )
     sent, received = memory.floats(at.BYTES).tolist()
     return Run(
@@ -214,7 +220,7 @@ def _let_lanes_begin(memory: Memory, num_positions: int) -> None:
 def _with_more(memory: Memory) -> Memory:
     """Return the same state with columns twice as long where an event may fill them."""
     sizes = memory.sizes
-    bigger = memory.grown({name: 2 * sizes[name] for name in (*_HEAP, *_INTERVAL, *_PAST, *_SPEED)})
+    bigger = memory.grown({name: 2 * sizes[name] for name in (*_HEAP, *_INTERVAL, *_SHARE, *_PAST, *_SPEED)})
     m = bigger.m
     for name, column in (
         (at.HEAP_LIMIT, at.HEAP_TIME),
@@ -234,7 +240,7 @@ def _with_more(memory: Memory) -> Memory:
 
 def _most_flowing(arrays: ArrayPlan) -> int:
     """Return the most transfers that may be on their way at a time: those of all programs, and all sends."""
-    return _num_programs(arrays) * _most_transfers(arrays) + _num_sends(arrays)
+    return _num_programs(arrays) * arrays.most_transfers + _num_sends(arrays)
 
 
 def _num_programs(arrays: ArrayPlan) -> int:
@@ -243,16 +249,6 @@ def _num_programs(arrays: ArrayPlan) -> int:
 
 def _num_sends(arrays: ArrayPlan) -> int:
     return len(arrays.sends)
-
-
-def _most_transfers(arrays: ArrayPlan) -> int:
-    """Return the most transfers of a batch."""
-    ints = arrays.ints
-    sizes = ints[at.OP_END_TRANSFER] - ints[at.OP_FIRST_TRANSFER]
-    meeting = np.bincount(
-        np.maximum(ints[at.OP_MEETING], 0), weights=np.where(ints[at.OP_MEETING] >= 0, sizes, 0), minlength=1
-    )
-    return max(int(sizes.max(initial=1)), int(meeting.max()))
 
 
 def _margin(arrays: ArrayPlan) -> int:
@@ -273,7 +269,7 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
     transfers = ints[at.OP_END_TRANSFER] - ints[at.OP_FIRST_TRANSFER]
     kernels = ints[at.OP_END_KERNEL] - ints[at.OP_FIRST_KERNEL]
     is_joint = (ints[at.OP_MEETING] >= 0) & (types == at.COLLECTIVE)
-    most = _most_transfers(arrays)
+    most = arrays.most_transfers
     entries = np.ones(num_ops, dtype=np.int64)
     entries = np.where(types == at.ISSUED_COMPUTE, kernels, np.where(is_joint, most, entries))
     served = ints[at.OP_END_RANK] - ints[at.OP_FIRST_RANK]
@@ -315,7 +311,8 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
         (num_entries, _ENTRY),
         (_of_sides(arrays, ints[at.OP_COUNTS]), (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
         (_of_sides(arrays, served) if keeps_rows else 0, _SERVED),
-        (4 * margin, _INTERVAL),
+        (num_places + 4 * margin if keeps_rows else margin, _INTERVAL),
+        (2 * num_places + 4 * margin if keeps_rows else margin, _SHARE),
         (2, (at.BYTES,)),
     ]
     return {name: size for size, names in groups for name in names}
@@ -398,7 +395,6 @@ _LINK: Final = (
     at.LINK_STAMP,
     at.LINK_PIECE,
     at.USED_LINKS,
-    at.BUSY_NS,
     at.WANTED,
     at.USED,
     at.TAKEN,
@@ -450,6 +446,5 @@ _INTERVAL: Final = (
     at.INTERVAL_END,
     at.INTERVAL_FIRST,
     at.INTERVAL_SOLVED,
-    at.SHARE_TRANSFER,
-    at.SHARE_RATE,
 )
+_SHARE: Final = (at.SHARE_TRANSFER, at.SHARE_RATE)

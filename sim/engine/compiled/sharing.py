@@ -17,7 +17,7 @@ _LONGEST_S = 1e9  # as in `sim.time`, which the next one is of as well
 _ROUNDING_NS = 1e-6
 
 
-def log_interval(m: IntArray, f: FloatArray, start_ns: int, is_solved: int) -> None:
+def log_interval(m: IntArray, start_ns: int, is_solved: int) -> None:
     """Open an interval that ends now, in which transfers flowed at constant rates."""
     if not m[KEEPS_ROWS]:
         return
@@ -27,21 +27,15 @@ def log_interval(m: IntArray, f: FloatArray, start_ns: int, is_solved: int) -> N
     m[m[INTERVAL_END] + number] = m[NOW]
     m[m[INTERVAL_FIRST] + number] = m[NUM_SHARES]
     m[m[INTERVAL_SOLVED] + number] = is_solved
-    m[STAMP] += 1
 
 
-def log_share(m: IntArray, f: FloatArray, transfer: int, rate: float, elapsed_ns: int) -> None:
+def log_share(m: IntArray, f: FloatArray, transfer: int, rate: float) -> None:
     """Add a transfer to the interval that was opened last."""
     if not m[KEEPS_ROWS]:
         return
     m[m[SHARE_TRANSFER] + m[NUM_SHARES]] = transfer
     f[m[SHARE_RATE] + m[NUM_SHARES]] = rate
     m[NUM_SHARES] += 1
-    links, stamps, busy, stamp = m[LINK], m[LINK_STAMP], m[BUSY_NS], m[STAMP]
-    for at in range(links + m[m[FIRST_LINK] + transfer], links + m[m[END_LINK] + transfer]):
-        if m[stamps + m[at]] != stamp:
-            m[stamps + m[at]] = stamp
-            m[busy + m[at]] += elapsed_ns
 
 
 def set_owner(m: IntArray, transfer: int, owner: int) -> None:
@@ -99,11 +93,11 @@ def advance_component(m: IntArray, f: FloatArray, component: int) -> None:
     since_ns = m[m[COMPONENT_LAST] + component]
     elapsed_ns = m[NOW] - since_ns
     if elapsed_ns and m[m[COMPONENT_SOLVED] + component]:
-        log_interval(m, f, since_ns, int(m[m[COMPONENT_SOLVED] + component] > 1))
+        log_interval(m, since_ns, int(m[m[COMPONENT_SOLVED] + component] > 1))
         member = m[m[COMPONENT_HEAD] + component]
         while member >= 0:
             rate = f[m[RATE] + member]
-            log_share(m, f, m[m[MEMBER_TRANSFER] + member], rate, elapsed_ns)
+            log_share(m, f, m[m[MEMBER_TRANSFER] + member], rate)
             f[m[REMAINING] + member] -= rate * elapsed_ns * 1e-9
             member = m[m[MEMBER_NEXT] + member]
     m[m[COMPONENT_LAST] + component] = m[NOW]

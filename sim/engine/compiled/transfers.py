@@ -109,12 +109,12 @@ def leave_alone(m: IntArray, f: FloatArray, alone: int) -> None:
     since_ns, place = m[m[ALONE_SINCE] + alone], m[m[ALONE_HEAD] + alone]
     has_flowed = since_ns < m[NOW]
     if has_flowed:
-        log_interval(m, f, since_ns, 0)
+        log_interval(m, since_ns, 0)
     while place >= 0:
         transfer = m[m[PLACE_TRANSFER] + place]
         set_owner(m, transfer, -1)
         if has_flowed:
-            log_share(m, f, transfer, 0.0, m[NOW] - since_ns)
+            log_share(m, f, transfer, 0.0)
         place = m[m[PLACE_NEXT] + place]
     give_back(m, alone, ALONE_NEXT, FREE_ALONE, LEFT_ALONE)
 

@@ -209,7 +209,9 @@ class FluidNetwork:
         self._alone.remove(alone)
         self._busy.remove(alone.links)
         if alone.since_ns < self._env.now:
-            transfers = [alone.batch.transfers[position] for position in alone.positions]
+            transfers = alone.batch.transfers
+            if len(alone.positions) < len(transfers):
+                transfers = [transfers[position] for position in alone.positions]
             self._log.add(alone.since_ns, self._env.now, transfers)
 
     # ---- meeting -------------------------------------------------------------------------------------------------
@@ -451,12 +453,24 @@ class FluidNetwork:
 
 
 def _rows_together(rows: Sequence[_Row]) -> list[FloatArray]:
-    """Return rows over the links of all of them."""
+    """Return rows over the links of all of them.
+
+    Of the links that one transfer has for itself only the busiest can hold it back: of a large cluster the others are
+    left out, which changes no rate.
+    """
     if rows[0].columns is None:
         return [row.each for row in rows]
     columns = np.concatenate([row.columns for row in rows if row.columns is not None])
-    used = np.unique(columns)
-    dense = np.zeros((len(rows), used.size))
+    each = np.concatenate([row.each for row in rows])
     member = np.repeat(np.arange(len(rows)), [row.each.size for row in rows])
-    dense[member, np.searchsorted(used, columns)] = np.concatenate([row.each for row in rows])
+    _, column, num_users = np.unique(columns, return_inverse=True, return_counts=True)
+    is_kept = num_users > 1
+    own = np.flatnonzero(num_users[column] == 1)
+    own = own[np.lexsort((column[own], -each[own], member[own]))]
+    is_first = np.diff(member[own], prepend=-1) != 0
+    is_kept[column[own[is_first]]] = True
+    number = np.cumsum(is_kept) - 1
+    some = np.flatnonzero(is_kept[column])
+    dense = np.zeros((len(rows), int(is_kept.sum())))
+    dense[member[some], number[column[some]]] = each[some]
     return list(dense)

@@ -301,7 +301,9 @@ def _add_unions(
     until = np.maximum.accumulate(end)
     since = np.minimum(np.maximum(start, np.concatenate([[0], until[:-1]])), until)
     overlaps[group[since > start]] = True
-    np.add.at(busy_ns, group, intervals.time_ns[until - apart] - intervals.time_ns[since - apart])
+    new_ns = intervals.time_ns[until - apart] - intervals.time_ns[since - apart]
+    first = np.flatnonzero(np.diff(group, prepend=-1) != 0)
+    busy_ns[group[first]] += np.add.reduceat(new_ns, first)
 
 
 def _matrices(

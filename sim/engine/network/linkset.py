@@ -6,6 +6,7 @@ A set is {block: bits}, block b for links `_BLOCK` b to `_BLOCK` (b + 1). A clus
 two sets of its links meet where the `&` of two integers is not 0.
 """
 
+from collections import defaultdict
 from typing import Final, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -111,7 +112,7 @@ class LinkUsers(Generic[_User]):
     """Users of links, found by the blocks of their links."""
 
     def __init__(self) -> None:
-        self._of_block: dict[int, dict[_User, None]] = {}
+        self._of_block: defaultdict[int, dict[_User, None]] = defaultdict(dict)
         self._numbers: dict[_User, int] = {}
         self._next = 0
 
@@ -123,13 +124,13 @@ class LinkUsers(Generic[_User]):
         self._numbers[user] = self._next
         self._next += 1
         for block in user.links.blocks:
-            self._of_block.setdefault(block, {})[user] = None
+            self._of_block[block][user] = None
 
     def extend(self, user: _User, links: LinkSet) -> None:
         """Let a user use `links` too; it keeps its place in the order."""
         user.links |= links
         for block in links.blocks:
-            self._of_block.setdefault(block, {})[user] = None
+            self._of_block[block][user] = None
 
     def remove(self, user: _User) -> None:
         """Forget a user."""
@@ -139,6 +140,10 @@ class LinkUsers(Generic[_User]):
 
     def meeting(self, links: LinkSet) -> list[_User]:
         """Return the users of any of `links`, in the order in which they were added."""
+        if links.only is not None:
+            block, bits = links.only
+            found = [user for user in self._of_block.get(block, ()) if bits & user.links.blocks[block]]
+            return sorted(found, key=self._numbers.__getitem__) if len(found) > 1 else found
         near = [self._of_block[block] for block in links.blocks if block in self._of_block]
         users = near[0] if len(near) == 1 else dict.fromkeys(user for of_block in near for user in of_block)
         found = [user for user in users if user.links & links]

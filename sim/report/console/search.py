@@ -19,6 +19,11 @@ def print_search(data: Mapping[str, Any], console: Console) -> None:
     """Print what a search found."""
     console.print(cell(_answer(data), "bold"))
     console.print(cell(data["certificate"]))
+    if data["tied"]:
+        names = ", ".join(
+            f"{one['name']} (slower in {100 * one['share_best_is_faster']:.0f} %)" for one in data["tied"]
+        )
+        console.print(cell(f"Draws of uncertain constants cannot tell these from the best: {names}."))
     document = data["document"]
     if document is not None:
         console.print(cell(_document(document, data)))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sim.report.console.claims import expectation
+from sim.report.html.sections import meaning_of
 from sim.results.catalog import CATALOG, unit_of
 from sim.results.quantities import format_quantity
 
@@ -125,12 +126,12 @@ def _claim(claim: Data) -> Row:
     unit = unit_of(claim["metric"]) if claim["metric"] in CATALOG else (claim.get("expect") or {}).get("unit")
     interval = claim.get("interval")
     ends = [format_quantity(end, unit) for end in interval] if interval and interval[0] != interval[1] else []
-    meaning = CATALOG[claim["metric"]].meaning if claim["metric"] in CATALOG else ""
     return {
         **{key: claim.get(key) for key in ("id", "says", "source", "note", "metric", "supports", "relevance_reason")},
-        "meaning": meaning,
+        "meaning": meaning_of(claim["metric"]),
         "value": format_quantity(claim.get("value"), unit),
         "interval": " to ".join(ends),
+        "share_met": "" if claim.get("share_met") is None else format_quantity(claim["share_met"], "ratio"),
         "expected": expectation(claim.get("expect") or {}),
         "reason": claim.get("reason") or "",
         "alternatives": [_alternative(outcome, unit) for outcome in claim.get("alternatives") or ()],

@@ -37,12 +37,15 @@ _SECTIONS: Final = (
     ("experts", "Experts", "How even is the load of experts?"),
     ("links", "Links", "Which links carry the most?"),
     ("strategies", "Strategies", "How do other strategies compare?"),
+    ("uncertainty", "Uncertainty", "How sure is it, and what moves it?"),
     ("assumptions", "Assumptions", "What was assumed"),
     ("facts", "Figures", "All figures"),
     ("reproduce", "Reproduce", "How to get this again"),
 )
 """Sections of the page in order: id (and template), name in the navigation, heading."""
 
+_MOST_SPANS: Final = 1_000_000
+"""The page of a run of more spans has no timeline: its file would be larger than 10 MB."""
 _DELTAS: Final = frozenset({"row", "start_ns", "stall_start_ns", "path_start_ns"})
 
 
@@ -79,9 +82,14 @@ def write_page(
 
 def _html(data: Mapping[str, Any], details: RunDetails | None, why: Mapping[str, Any]) -> str:
     """Return the page."""
-    trace = details.trace if details is not None and len(details.trace) else None
+    trace = details.trace if details is not None and 0 < len(details.trace) <= _MOST_SPANS else None
     drawn = None if trace is None else draw_spans(trace)
     content = _content(data) | {"what_ifs": sections.what_ifs(why)}
+    if details is not None and len(details.trace) > _MOST_SPANS:
+        said = (
+            f"The run has {len(details.trace):,} spans, more than the page draws ({_MOST_SPANS:,}): open trace.pftrace."
+        )
+        content |= {"warnings": [said, *content["warnings"]], "assumptions": True}
     payload: dict[str, Any] = {}
     packed_text = ""
     if details is not None and drawn is not None:
@@ -107,12 +115,15 @@ def _content(data: Mapping[str, Any]) -> dict[str, Any]:
         "claims": claims,
         "claims_lead": f"The claims state {len(claims)} facts. {count_verdicts(claims)}" if claims else "",
         "helps": sections.helps(data),
+        "fastest": sections.fastest_rival(data),
         "accounts": sections.accounts(data) if sum((data.get("path_ns") or {}).values()) else None,
         "memory": sections.memory_rows(data),
         "links": links if links["num"] else None,
         "picture": None,
         "strategies": sections.strategies(data),
-        "assumptions": assumptions or (warnings + findings),
+        "uncertainty": sections.uncertainty_rows(data),
+        "assumptions": bool(assumptions or warnings or findings),
+        "assumption_rows": assumptions,
         "warnings": warnings,
         "findings": findings,
         "facts": sections.facts(data),

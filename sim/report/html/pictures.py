@@ -86,12 +86,21 @@ def _heat(
     row_name, numbers = rows
     row, most = np.unravel_index(int(np.argmax(tokens)), tokens.shape)
     mean, of_columns = float(tokens.mean()) or 1.0, tokens.sum(axis=0)
+    if tokens.min() == tokens.max():
+        text = f"Even: {int(tokens.max()):,} tokens everywhere."
+        return _described_heat(name, tokens, title, text, rows=rows, column=column)
     text = (
         f"Most: {column} {most} in {row_name} {numbers[int(row)]}, {int(tokens[row, most]):,} tokens, "
         f"{format_ratio(float(tokens[row, most]) / mean)} the mean. All together, {column} "
         f"{int(np.argmax(of_columns))} has most: {format_ratio(float(of_columns.max() / (of_columns.mean() or 1)))} "
         "the mean."
     )
+    return _described_heat(name, tokens, title, text, rows=rows, column=column)
+
+
+def _described_heat(
+    name: str, tokens: NDArray[np.int64], title: str, text: str, *, rows: tuple[str, Sequence[int]], column: str
+) -> dict[str, Any]:
     return {
         "id": f"heat-{name.replace('_', '-')}",
         "title": title,
@@ -99,9 +108,9 @@ def _heat(
         "column": name,
         "rows": tokens.shape[0],
         "columns": tokens.shape[1],
-        "rowName": row_name,
+        "rowName": rows[0],
         "columnName": column,
-        "rowNumbers": list(numbers),
+        "rowNumbers": list(rows[1]),
         "unit": "tokens",
     }
 

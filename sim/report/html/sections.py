@@ -16,11 +16,15 @@ __all__ = [
     "CATEGORY_NAMES",
     "accounts",
     "facts",
+    "fastest_rival",
     "figures",
     "helps",
     "link_rows",
+    "meaning_of",
     "memory_rows",
+    "percent_of",
     "strategies",
+    "uncertainty_rows",
     "what_ifs",
 ]
 
@@ -67,9 +71,9 @@ _FIGURES: Final = (
 
 def figures(data: Data) -> list[Row]:
     """Return the figures at the head of the page."""
-    metrics = data.get("metrics") or {}
+    metrics, sure = data.get("metrics") or {}, (data.get("uncertainty") or {}).get("figures") or {}
     rows = [
-        {"label": label, "value": format_quantity(metrics[name], unit)}
+        {"label": label, "value": format_quantity(metrics[name], unit), "interval": _interval(sure.get(name), unit)}
         for name, label, unit in _FIGURES
         if metrics.get(name) is not None
     ]
@@ -78,7 +82,7 @@ def figures(data: Data) -> list[Row]:
         total, capacity = float(memory["peak_bytes_per_gpu"]["total"]), float(memory["capacity_bytes"])
         fits = "fits" if memory["fits"] else "does not fit"
         value = f"{format_quantity(total, 'bytes')} of {format_quantity(capacity, 'bytes')}"
-        rows.append({"label": f"memory at the peak of a GPU: {fits}", "value": value})
+        rows.append({"label": f"memory at the peak of a GPU: {fits}", "value": value, "interval": ""})
     return rows
 
 
@@ -99,6 +103,15 @@ def helps(data: Data) -> list[Row]:
         }
         for ns, name in parts
     ]
+
+
+def percent_of(share: float) -> str:
+    """Return a share in percent, to two decimals.
+
+    >>> percent_of(0.12345), percent_of(0.000001)
+    ('12.35 %', '< 0.01 %')
+    """
+    return "< 0.01 %" if 0 < share < 5e-5 else format_quantity(round(share, 4), "ratio")
 
 
 def what_ifs(why: Data) -> list[Row]:
@@ -140,7 +153,11 @@ def memory_rows(data: Data) -> Row:
     total = peak.pop("total")
     reserved = (memory.get("reserved_bytes") or {}).get("total", 0)
     parts = [
-        {"name": name.replace("_", " "), "text": format_quantity(float(size), "bytes"), "share": size / capacity}
+        {
+            "name": name.replace("_", " ").replace("kv ", "KV "),
+            "text": format_quantity(float(size), "bytes"),
+            "share": size / capacity,
+        }
         for name, size in sorted(peak.items(), key=lambda item: -item[1])
         if size
     ]
@@ -191,7 +208,7 @@ def strategies(data: Data) -> list[Row]:
         most = max((abs(row["value"]) for row in known), default=0) or 1
         for row in known:
             row |= {"text": format_quantity(row["value"], unit), "share": abs(row["value"]) / most}
-        title = CATALOG[claim["metric"]].meaning if claim["metric"] in CATALOG else claim["metric"]
+        title = meaning_of(claim["metric"]) or claim["metric"]
         better = "less is better" if is_least else "more is better"
         failed = [row["name"] for row in rows if row not in known]
         tables.append(
@@ -208,18 +225,82 @@ def strategies(data: Data) -> list[Row]:
     return sorted(tables, key=lambda table: -len(table["rows"]))
 
 
+def meaning_of(metric: str) -> str:
+    """Return what a metric means, without reference to the metric before it in the catalogue.
+
+    >>> meaning_of("exposed_tp_fraction")
+    'tensor-parallel collectives on the path: the same over the step time'
+    """
+    if metric not in CATALOG:
+        return ""
+    meaning, names = CATALOG[metric].meaning, list(CATALOG)
+    if not meaning.startswith(("the same", "as mfu")):
+        return meaning
+    before = names[: names.index(metric)][::-1]
+    base = next(
+        CATALOG[name].meaning for name in before if not CATALOG[name].meaning.startswith(("the same", "as mfu"))
+    )
+    return f"{base}: {meaning}"
+
+
+def fastest_rival(data: Data) -> Row:
+    """Return the fastest strategy that was simulated, where it is faster than the run; else nothing."""
+    own = (data.get("metrics") or {}).get("step_time_s")
+    rivals = [
+        (rival["value"], rival["strategy"])
+        for claim in data.get("claims") or ()
+        if claim["metric"] == "step_time_s"
+        for rival in claim.get("rivals") or ()
+        if isinstance(rival["value"], (int, float))
+    ]
+    if not own or not rivals or min(rivals)[0] >= own:
+        return {}
+    value, name = min(rivals)
+    return {"name": name, "time": format_quantity(value, "s"), "times": format_ratio(own / value)}
+
+
 def facts(data: Data) -> list[Row]:
     """Return every metric of the run and of its mesh, with unit and meaning."""
     rows = []
     for group in ("metrics", "mesh"):
         for name, value in (data.get(group) or {}).items():
-            meaning = CATALOG[name].meaning if name in CATALOG else ""
             unit = unit_of(name) if name in CATALOG else unit_of_key(name)
-            rows.append({"name": name, "text": format_quantity(value, unit), "meaning": meaning})
+            rows.append({"name": name, "text": format_quantity(value, unit), "meaning": meaning_of(name)})
     return rows
 
 
+def uncertainty_rows(data: Data) -> Row:
+    """Return what moves the headline of `run --uncertainty`, largest effect first; nothing without draws."""
+    sure = data.get("uncertainty") or {}
+    if not sure:
+        return {}
+    headline = sure["headline"]
+    effects = sorted(sure["constants"], key=lambda one: -abs(one["effect"]))
+    most = max((abs(one["effect"]) for one in effects), default=0.0) or 1.0
+    rows = [
+        {
+            "name": one["name"],
+            "interval": " to ".join(f"{end:.2f}" for end in one["interval"]),
+            "values": " to ".join(format_quantity(value, unit_of(headline)) for value in one["values"]),
+            "effect": f"{100 * one['effect']:+.1f} %",
+            "share": abs(one["effect"]) / most,
+            "source": one["source"],
+        }
+        for one in effects
+    ]
+    return {"samples": sure["samples"], "headline": headline, "rows": rows}
+
+
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _interval(ends: Sequence[float] | None, unit: str) -> str:
+    """Return an interval over draws of constants as a text; nothing without one, and where it has no width."""
+    return (
+        ""
+        if not ends or ends[0] == ends[1]
+        else f"{format_quantity(ends[0], unit)} to {format_quantity(ends[1], unit)}"
+    )
 
 
 def _parts(account: Mapping[str, int], used: Sequence[str]) -> list[Row]:
@@ -233,7 +314,7 @@ def _parts(account: Mapping[str, int], used: Sequence[str]) -> list[Row]:
                 "begin": begin / whole,
                 "share": ns / whole,
                 "time": format_quantity(ns / 1e9, "s") if ns else "–",
-                "percent": format_quantity(round(ns / whole, 4), "ratio") if ns else "–",
+                "percent": percent_of(ns / whole) if ns else "–",
             }
         )
         begin += ns

@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.report.html.columns import pack_columns
 from sim.report.html.pictures import expert_heat
-from sim.report.html.sections import CATEGORY_NAMES
+from sim.report.html.sections import CATEGORY_NAMES, percent_of
 from sim.report.html.shell import render_page
 from sim.results.quantities import format_quantity, format_ratio
 
@@ -131,7 +131,7 @@ def _parts(row: Data, used: Sequence[str], longest: float) -> list[Row]:
     begin, parts = 0.0, []
     for part in used:
         spent = row["parts_s"].get(part) or 0.0
-        percent = format_quantity(round(spent / row["step_time_s"], 4), "ratio") if spent else "–"
+        percent = percent_of(spent / row["step_time_s"]) if spent else "–"
         time = format_quantity(spent, "s") if spent else "–"
         parts.append(
             {"id": _PARTS[part], "begin": begin / longest, "share": spent / longest, "time": time, "percent": percent}

@@ -135,8 +135,8 @@ class Bands:
     The names of the groups of bars begin with `group`: `<group>:pass`, `<group>:compute`.
     """
 
-    def __init__(self, trace: Trace, layout: Layout, *, lane: int, group: str) -> None:
-        self._trace, self._layout, self._group = trace, layout, group
+    def __init__(self, trace: Trace, layout: Layout, *, lane: int, group: str, colour: str = "microbatch") -> None:
+        self._trace, self._layout, self._group, self._colour = trace, layout, group, colour
         stages = range(layout.first_stage, layout.first_stage + layout.num_stages)
         streams = [stream for stream in layout.strips if stream != "spent"]
         self.bars = {
@@ -237,9 +237,8 @@ class Bands:
     def _draw_stream(self, sheet: Sheet, stream: str, bars: Bars) -> None:
         x_px, edge_px = self._x_px(bars), 0.0
         if stream == "pass":
-            colours = pass_colours(
-                self._trace["kind"][bars.row].astype(np.str_), self._trace.ints("microbatch")[bars.row]
-            )
+            kinds, microbatches = self._trace["kind"][bars.row].astype(np.str_), self._trace.ints("microbatch")
+            colours = pass_colours(kinds, microbatches[bars.row], by=self._colour)
             edge_px = min(1.0, float(np.median(x_px[:, 1] - x_px[:, 0])) / 8) if len(bars) else 0.0
         elif stream == "foreign":
             colours = np.tile(to_rgb(FOREIGN), (len(bars), 1))

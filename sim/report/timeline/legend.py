@@ -60,9 +60,14 @@ class Entry:
         return patches + text + (_AFTER_ENTRY_PX if self.patches else 8)
 
 
-def legend_entries(kinds: Mapping[str, Collection[str]], styles: Collection[str]) -> list[Entry]:
-    """Return the entries for the kinds that each stream shows, and for `styles` out of foreign, stalled, idle."""
-    entries = _pass_entries(kinds.get("pass", ()))
+def legend_entries(
+    kinds: Mapping[str, Collection[str]], styles: Collection[str], *, colour: str = "microbatch"
+) -> list[Entry]:
+    """Return the entries for the kinds that each stream shows, and for `styles` out of foreign, stalled, idle.
+
+    `colour` is what the hue of a pass is: its microbatch, or its kind.
+    """
+    entries = _pass_entries(kinds.get("pass", ()), colour)
     spent = [category for category in kinds.get("spent", ()) if category != "idle"]
     for heading, categories in (("compute", COMPUTE_CATEGORIES), ("", ("foreign",)), ("waiting", WAITING)):
         shown = [_patch(category, _label(category)) for category in categories if category in spent]
@@ -113,22 +118,22 @@ def draw_legend(
         _draw_entry(sheet, entry, left_px + x, top_px + ROW_PX * row + ROW_PX / 2)
 
 
-def _pass_entries(kinds: Collection[str]) -> list[Entry]:
+def _pass_entries(kinds: Collection[str], colour: str) -> list[Entry]:
     entries = [Entry(label="passes")]
     for kind in ("F", "B", "W", "O"):
         if kind in kinds:
-            entries.append(Entry(label=PASS_NAMES[kind], patches=(_rgb(kind, 0),)))
-    if {*kinds} & {"F", "B", "W"}:
+            entries.append(Entry(label=PASS_NAMES[kind], patches=(_rgb(kind, 0, colour),)))
+    if colour == "microbatch" and {*kinds} & {"F", "B", "W"}:
         shown = "F" if "F" in kinds else "B"
         microbatches = range(len(MICROBATCH_HUES))
-        patches = tuple(_rgb(shown, microbatch) for microbatch in microbatches)
+        patches = tuple(_rgb(shown, microbatch, colour) for microbatch in microbatches)
         label = "microbatch: its number, and a hue that comes round"
         entries.append(Entry(label=label, patches=patches, numbers=tuple(map(str, microbatches))))
     return entries
 
 
-def _rgb(kind: str, microbatch: int) -> tuple[float, float, float]:
-    red, green, blue = pass_colours(np.array([kind]), np.array([microbatch]))[0].tolist()
+def _rgb(kind: str, microbatch: int, colour: str) -> tuple[float, float, float]:
+    red, green, blue = pass_colours(np.array([kind]), np.array([microbatch]), by=colour)[0].tolist()
     return red, green, blue
 
 

@@ -146,7 +146,9 @@ def overview_height_px(num_stages: int) -> int:
     return round(_OVERVIEW_LINE_PX * min(num_stages, _OVERVIEW_MAX_PX / _OVERVIEW_LINE_PX)) + _OVERVIEW_BELOW_PX
 
 
-def draw_overview(sheet: Sheet, trace: Trace, layout: Layout, *, top_px: int, lane: int) -> None:
+def draw_overview(
+    sheet: Sheet, trace: Trace, layout: Layout, *, top_px: int, lane: int, colour: str = "microbatch"
+) -> None:
     """Draw the passes of the whole run, a line per stage, and a frame around the window."""
     whole = trace.start_ns, trace.end_ns
     bars = select_bars(trace, "pass", whole, lane=lane)
@@ -161,7 +163,7 @@ def draw_overview(sheet: Sheet, trace: Trace, layout: Layout, *, top_px: int, la
     )
     at = (np.stack([bars.start_ns, bars.end_ns], axis=1) - whole[0]) / max(1, trace.step_ns)
     top = top_px + line_px * bars.stage
-    colours = pass_colours(trace["kind"][bars.row].astype(np.str_), trace.ints("microbatch")[bars.row])
+    colours = pass_colours(trace["kind"][bars.row].astype(np.str_), trace.ints("microbatch")[bars.row], by=colour)
     y_px = np.stack([top, top + line_px * 0.86], axis=1)
     sheet.bars(left + at * width, y_px, colours, gid="moesim-overview")
     frame = [left + (edge - whole[0]) / max(1, trace.step_ns) * width for edge in layout.window_ns]
@@ -184,6 +186,7 @@ def draw_timeline(
     window_ns: tuple[int, int] | None = None,
     lane: int = 0,
     notes: Sequence[str] | None = None,
+    colour: str = "microbatch",
 ) -> None:
     """Draw the timeline of a lane of each stage.
 
@@ -201,6 +204,8 @@ def draw_timeline(
         The lane of each stage.
     notes
         A text per stage for the right margin; a comma or line break starts a new line.
+    colour
+        What the hue of a pass is: `microbatch` or `kind`.
 
     Raises
     ------
@@ -220,11 +225,18 @@ def draw_timeline(
         )
     window = check_window_ns(trace, window_ns, lane=lane)
     with settings():
-        _draw(trace, window, lane, title=title, subtitle=subtitle, notes=lines).save(target)
+        _draw(trace, window, lane, title=title, subtitle=subtitle, notes=lines, colour=colour).save(target)
 
 
 def _draw(
-    trace: Trace, window: tuple[int, int], lane: int, *, title: str, subtitle: str, notes: Sequence[Sequence[str]]
+    trace: Trace,
+    window: tuple[int, int],
+    lane: int,
+    *,
+    title: str,
+    subtitle: str,
+    notes: Sequence[Sequence[str]],
+    colour: str,
 ) -> Sheet:
     """Return the drawing."""
     left_px, right_px = _LEFT_PX, WIDTH_PX - _MARGIN_PX - notes_width_px(notes)
@@ -238,7 +250,7 @@ def _draw(
         num_stages=trace.num_stages,
         strips=lay_strips(["pass", "spent"] if is_stacked else streams),
     )
-    bands = Bands(trace, layout, lane=lane, group="moesim")
+    bands = Bands(trace, layout, lane=lane, group="moesim", colour=colour)
     zoomed = window[0] > trace.start_ns or window[1] < trace.end_ns
     close = None if zoomed else closeup_of(trace, layout, bands.bars.get("pass"))
     inside, closer = None, None
@@ -250,8 +262,9 @@ def _draw(
             num_stages=close.num_stages,
             window_ns=close.window_ns,
         )
-        closer = Bands(trace, inside, lane=lane, group="moesim-closeup")
-    entries = legend_entries(_joined(bands, closer), bands.styles | (closer.styles if closer else set()))
+        closer = Bands(trace, inside, lane=lane, group="moesim-closeup", colour=colour)
+    styles = bands.styles | (closer.styles if closer else set())
+    entries = legend_entries(_joined(bands, closer), styles, colour=colour)
     positions = flow([e.width_px for e in entries], [not e.patches for e in entries], WIDTH_PX - 2 * _MARGIN_PX)
     layout = replace(layout, top_px=_HEAD_PX + ROW_PX * (positions[-1][1] + 1) + 14)
     bands.move(layout)
@@ -264,7 +277,7 @@ def _draw(
     if any(notes):
         sheet.text(right_px + 12, layout.top_px - 9, "of the step:", size_pt=7.5, colour=SUBTLE)
     if zoomed:
-        draw_overview(sheet, trace, layout, top_px=layout.bottom_px + AXIS_PX, lane=lane)
+        draw_overview(sheet, trace, layout, top_px=layout.bottom_px + AXIS_PX, lane=lane, colour=colour)
     elif inside is not None and closer is not None:
         inside = replace(inside, top_px=layout.bottom_px + AXIS_PX + _CLOSEUP_HEAD_PX)
         closer.move(inside)

@@ -6,8 +6,10 @@ Grey ground is idle time within the run; where a run has ended, the ground ends.
 Lines are 6 to 18 pixels high: 64 stages take 384 pixels. Numbers of microbatches stand in bars that have room for them.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from sim.engine.trace import PASS_KINDS, Trace
 from sim.errors import InvalidValueError
 from sim.report.canvas import Sheet, check_suffix, settings, text_width_px
-from sim.report.palette import IDLE, PASS_KIND_COLOURS, SUBTLE, pass_colours
+from sim.report.palette import IDLE, SUBTLE, pass_colours
 from sim.report.timeline.bars import select_bars
 from sim.report.timeline.legend import PASS_NAMES
 
@@ -130,8 +132,8 @@ def _draw_legend(sheet: Sheet, runs: Sequence[ShownRun], colour: str) -> None:
     x = 24.0
     kinds = [kind for kind in PASS_KINDS if kind in used]
     for kind in kinds:
-        patch = to_rgb(PASS_KIND_COLOURS[kind]) if colour == "kind" else _of_microbatch(kind)
-        x = _draw_entry(sheet, x, patch, PASS_NAMES[kind])
+        red, green, blue = pass_colours(np.array([kind]), np.array([0]), by=colour)[0].tolist()
+        x = _draw_entry(sheet, x, (red, green, blue), PASS_NAMES[kind])
     x = _draw_entry(sheet, x, to_rgb(IDLE), "idle: no pass open")
     if colour == "microbatch":
         sheet.text(x, 66, "hue: microbatch, a hue comes round after seven", size_pt=8, colour=SUBTLE)
@@ -142,11 +144,6 @@ def _draw_entry(sheet: Sheet, x: float, patch: tuple[float, float, float], text:
     sheet.bars(np.array([[x, x + 14.0]]), np.array([[61.0, 71.0]]), [patch], gid="moesim-legend")
     sheet.text(x + 19, 66, text, size_pt=8)
     return x + 19 + text_width_px(text, 8) + 16
-
-
-def _of_microbatch(kind: str) -> tuple[float, float, float]:
-    red, green, blue = pass_colours(np.array([kind]), np.array([0]))[0].tolist()
-    return red, green, blue
 
 
 def _draw_run(sheet: Sheet, run: ShownRun, top: float, window_ns: tuple[int, int], colour: str) -> None:
@@ -162,9 +159,7 @@ def _draw_run(sheet: Sheet, run: ShownRun, top: float, window_ns: tuple[int, int
     upper = top + line * (bars.stage + bars.top * 0.9)
     y_px = np.stack([upper, upper + line * 0.9 * bars.height], axis=1)
     kinds, microbatches = trace["kind"][bars.row].astype(np.str_), trace.ints("microbatch")[bars.row]
-    colours = pass_colours(kinds, microbatches)
-    if colour == "kind":
-        colours = np.array([to_rgb(PASS_KIND_COLOURS[kind]) for kind in kinds.tolist()]).reshape(-1, 3)
+    colours = pass_colours(kinds, microbatches, by=colour)
     edge_px = min(0.7, float(np.median(x_px[:, 1] - x_px[:, 0])) / 8) if len(bars) else 0.0
     sheet.bars(x_px, y_px, colours, gid=f"moesim-run:{run.name}", edge_px=edge_px)
     _draw_numbers(sheet, x_px, y_px, microbatches)
@@ -189,9 +184,8 @@ def _wrapped(name: str, width_px: float) -> list[str]:
     lines: list[str] = []
     rest = name.strip()
     while rest and len(lines) < 2:
-        end = len(rest)
-        while end > 1 and text_width_px(rest[:end], _NAME_PT, bold=True) > width_px:
-            end -= 1
+        # how many characters fit
+        end = max(1, bisect_right(range(1, len(rest) + 1), width_px, key=partial(_width_px, rest)))
         space = rest.rfind(" ", 1, end + 1)
         end = space if end < len(rest) and space > 0 else end
         lines.append(rest[:end].strip())
@@ -199,6 +193,10 @@ def _wrapped(name: str, width_px: float) -> list[str]:
     if rest:
         lines[-1] = f"{lines[-1][:-1]}…"
     return lines or [""]
+
+
+def _width_px(text: str, length: int) -> float:
+    return text_width_px(text[:length], _NAME_PT, bold=True)
 
 
 def _draw_numbers(

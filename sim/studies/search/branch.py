@@ -45,7 +45,7 @@ _STEPS: Final = ("cheap", "family", "tight", "simulated")
 """How closely a candidate has been looked at."""
 _MOST_KINDS: Final = 8
 """Kinds of strategies of which the best is simulated in any case."""
-_MOST_TRIED: Final = 4
+_MOST_TRIED: Final = 30
 """Candidates of such a kind that are tried for one that fits."""
 _EXCLUDED: Final = -1
 _SIMULATED: Final = -2
@@ -298,23 +298,22 @@ class _Search:
 
     def _survey(self, submit: "_Submit") -> None:
         """Simulate the best of each kind of strategy, as far as kinds are among the best: they show what is lost."""
-        kinds: dict[str, list[int]] = {}
-        done = {outcome.candidate.kind for outcome in self._outcomes}
+        done = {outcome.candidate.kind for outcome in self._outcomes if outcome.fits}
+        tried: dict[str, int] = {}
         for number in np.argsort(self._bounds, kind="stable").tolist():
             kind = self._space.candidates[number].kind
-            if self._level[number] >= 1 and kind not in done:
-                kinds.setdefault(kind, []).append(number)
-                if len(kinds) > _MOST_KINDS:
-                    break
-        for numbers in list(kinds.values())[:_MOST_KINDS]:
-            for number in numbers[:_MOST_TRIED]:
-                if self._limit is not None and self._num_simulated() >= self._limit:
-                    return
-                self._submit(submit, "tight", (number,))
+            if self._level[number] < 1 or kind in done or tried.get(kind, 0) >= _MOST_TRIED:
+                continue
+            if len(done) > _MOST_KINDS or (self._limit is not None and self._num_simulated() >= self._limit):
+                break
+            tried[kind] = tried.get(kind, 0) + 1
+            self._submit(submit, "tight", (number,))
+            self._drain()
+            if self._level[number] >= 0:
+                self._submit(submit, "simulate", (number,))
                 self._drain()
-                if self._level[number] >= 0:
-                    self._submit(submit, "simulate", (number,))
-                    break
+                if self._outcomes[-1].fits:
+                    done.add(kind)
         self._drain()
 
     def _drain(self) -> None:

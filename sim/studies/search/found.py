@@ -11,13 +11,15 @@ from typing import Any, Final
 from sim.build.layout import strategy_of
 from sim.errors import InvalidValueError
 from sim.results.quantities import format_quantity
+from sim.run.parallel_runs import run_many
 from sim.run.resources import NO_LIMITS, Limits
 from sim.scenario.scenario import Scenario
 from sim.scenario.search_section import SearchSpec
 from sim.studies.search.branch import Outcome, Progress, Searched, search, simulate_candidate
 from sim.studies.search.space import Candidate, Space, space_of
+from sim.studies.uncertainty import draw_factors, drawn
 
-__all__ = ["OBJECTIVES", "Found", "search_scenario"]
+__all__ = ["OBJECTIVES", "Found", "search_scenario", "with_best_as_rival"]
 
 OBJECTIVES: Final[dict[str, str]] = {
     "step_time": "the time of a step",
@@ -28,8 +30,24 @@ OBJECTIVES: Final[dict[str, str]] = {
 """What may be searched for, by name. On one cluster and for one batch all have one order."""
 
 _MOST_SHOWN: Final = 10
+_CLOSE: Final = 1.05
+"""Times the best step time up to which a strategy may be tied with the best."""
+_MOST_CLOSE: Final = 3
+_DRAWS: Final = 10
+_SURE: Final = 0.9
+"""A strategy that is slower in more of the draws is no tie."""
 _LEAST_PART: Final = 0.01
 """Parts of the time that differ by less of the step are no reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tie:
+    """A strategy that is nearly as fast as the best."""
+
+    name: str
+    """Its short name."""
+    share_faster: float
+    """In how many draws of uncertain constants the best is faster than it, of 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +60,8 @@ class Found:
     own: Outcome | None
     """The scenario's own strategy, simulated; None where it names none."""
     objective: str = "step_time"
+    tied: tuple[Tie, ...] = ()
+    """Strategies that the uncertainty of constants cannot tell from the best."""
 
     @property
     def sentence(self) -> str:
@@ -100,6 +120,7 @@ class Found:
             "pareto": [self._row(one) for one in self._pareto()],
             "top": [self._row(one) | {"loses": self._why_it_loses(one)} for one in self._fitting()[:_MOST_SHOWN]],
             "kinds": [self._row(one) for one in self._kinds()],
+            "tied": [{"name": one.name, "share_best_is_faster": one.share_faster} for one in self.tied],
             "document": self._document(),
             "seconds": searched.seconds,
             "is_interrupted": searched.is_interrupted,
@@ -198,7 +219,58 @@ def search_scenario(
         limits=limits,
         on_progress=on_progress,
     )
-    return Found(searched=searched, scenario=scenario, own=own, objective=objective)
+    tied = () if searched.is_interrupted else _ties(searched, jobs, limits)
+    return Found(searched=searched, scenario=scenario, own=own, objective=objective, tied=tied)
+
+
+def with_best_as_rival(
+    scenario: Scenario, *, limit: int | None = None, jobs: int = 1, limits: Limits = NO_LIMITS
+) -> tuple[Scenario, Found]:
+    """Search a scenario, and return it with the best strategy among its rivals, by which superlatives are judged.
+
+    Errors are those of `search_scenario`.
+    """
+    found = search_scenario(scenario, limit=limit, jobs=jobs, limits=limits)
+    best = found.searched.best
+    if best is None:
+        return scenario, found
+    rival = best.candidate.changes(trains=found.searched.space.trains)
+    rivals = [*(scenario.raw.get("rivals") or ()), rival]
+    return scenario.variant({"rivals": rivals}), found
+
+
+def _ties(searched: Searched, jobs: int, limits: Limits) -> tuple[Tie, ...]:
+    """Return the strategies close to the best that draws of uncertain constants put first in a tenth of all at least.
+
+    All strategies have the same draws, so that what makes all slower alike cancels.
+    """
+    best = searched.best
+    if best is None or best.step_s is None:
+        return ()
+    close = [
+        one
+        for one in searched.outcomes
+        if one.fits and one.number != best.number and one.step_s and one.step_s <= _CLOSE * best.step_s
+    ]
+    close = sorted(close, key=lambda one: (one.step_s or 0.0, one.number))[:_MOST_CLOSE]
+    if not close:
+        return ()
+    draws = draw_factors(_DRAWS, searched.space.scenario.spec.seed)
+    scenarios = [
+        drawn(searched.space.scenario_of(one.candidate), draw, number)
+        for one in (best, *close)
+        for number, draw in enumerate(draws)
+    ]
+    with run_many(scenarios, jobs=jobs, limits=limits) as observe:
+        times = [observation.values.get("step_time_s") for observation in observe()]
+    rows = [times[i : i + _DRAWS] for i in range(0, len(times), _DRAWS)]
+    ties = []
+    for one, row in zip(close, rows[1:], strict=True):
+        pairs = [(a, b) for a, b in zip(rows[0], row, strict=True) if a is not None and b is not None]
+        share = sum(a < b for a, b in pairs) / len(pairs) if pairs else 1.0
+        if share <= _SURE:
+            ties.append(Tie(name=one.candidate.name, share_faster=share))
+    return tuple(ties)
 
 
 def _own_outcome(scenario: Scenario, limits: Limits) -> Outcome | None:

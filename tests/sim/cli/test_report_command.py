@@ -40,6 +40,18 @@ def test_folded_lanes_stay_folded_in_what_is_saved():
     assert np.array_equal(again.rank_tokens, details.rank_tokens)
 
 
+def test_a_result_that_says_little_has_a_page_of_what_it_says(moesim, tmp_path):
+    """Warnings without assumptions, no claims, no memory, no links."""
+    data = {"schema_version": 1, "scenario": {"name": "little"}, "metrics": {"step_time_s": 1.5}, "warnings": ["a & b"]}
+    (tmp_path / "a.json").write_text(json.dumps(data), encoding="utf-8")
+    assert moesim("report", str(tmp_path / "a.json"), "-o", str(tmp_path / "a.html")).code == 0
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert "a &amp; b" in page
+    assert [name for name in ("claims", "memory", "links", "assumptions") if f'<section id="{name}"' in page] == [
+        "assumptions"
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

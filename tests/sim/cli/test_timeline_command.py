@@ -1,6 +1,10 @@
 """`moesim timeline`: windows in units, several scenarios on one axis, and what does not go together."""
 
+import re
+
 import pytest
+
+from sim.report.palette import PASS_KIND_COLOURS
 
 QUICK = [
     word
@@ -29,6 +33,14 @@ def test_several_scenarios_are_drawn_on_one_axis(moesim, tmp_path):
     assert text.count('id="moesim-run:') == 4  # two runs, each with its ground
 
 
+def test_passes_are_coloured_by_kind_in_the_bands_of_stages_too(moesim, tmp_path):
+    """Forward passes of all microbatches have one colour."""
+    path = tmp_path / "a.svg"
+    assert moesim("timeline", "ep64_tp16_pp4", *QUICK, "-o", path, "--colour", "kind").code == 0
+    group = path.read_text("utf-8").partition('id="moesim:pass"')[2].partition("</g>")[0]
+    assert set(re.findall(r"fill: (#\w{6})", group)) == {PASS_KIND_COLOURS["F"]}
+
+
 def test_from_and_to_are_a_window(moesim, tmp_path):
     """The same picture as with --window, and half of it with one end alone."""
     for name, more in {
@@ -48,7 +60,7 @@ def test_from_and_to_are_a_window(moesim, tmp_path):
         (["a", "b", "-o", "a.png", "--by", "stage"], "--by must be step for several scenarios, got stage"),
         (["a", "-o", "a.png", "--by", "rank"], "--by must be one of stage, step, got rank"),
         (["a", "-o", "a.png", "--colour", "red"], "--colour must be one of microbatch, kind, got red"),
-        (["a", "-o", "a.png", "--colour", "kind"], "--colour must be given with --by step, got kind. Add --by step."),
+        (["a", "-o", "a.json", "--colour", "kind"], "--colour must be left out for .json"),
         (["a", "-o", "a.json", "--by", "step"], "--by must be left out for .json"),
         (["a", "-o", "a.pftrace", "--from", "1 s"], "--from must be left out for .pftrace, got 1 s"),
         (["a", "-o", "a.png", "--from", "1"], "--from must have a unit, got 1"),

@@ -10,9 +10,9 @@ from handmade import HandPlan, exchange, kernel, make_transfer, serve
 from works import make_model, make_work
 
 from sim.build.build import build
-from sim.engine.compiled import compiler, layout, loop
+from sim.engine.compiled import compiler, loop
 from sim.engine.compiled import run as compiled
-from sim.engine.compiled.arrays import KeptPlan, lower_plan
+from sim.engine.compiled.arrays import KeptPlan
 from sim.engine.simulation import run_plan
 from sim.errors import DeadlockError, MoesimError, SimulationError
 from sim.plan.ops import AwaitStream, Collective, RendezvousKey
@@ -76,14 +76,22 @@ def test_colliding_exchanges_share_links_alike():
     assert differences(FlatSwitchPlan(step)) == []
 
 
-def test_long_records_find_room():
-    """Columns of the record of links begin short, and are made longer between two events."""
+def test_long_records_find_room(monkeypatch: pytest.MonkeyPatch):
+    """Columns that begin short are made longer between two events."""
     step = FlatSwitchStep(num_stages=2, lane_size=2, layers_per_stage=8, num_microbatches=16)
-    arrays = lower_plan(KeptPlan(FlatSwitchPlan(step)))
-    before = compiled._first_state(arrays, 10**9, keeps_rows=True).sizes
-    after = compiled._run(arrays, loop.run, max_events=10**9, keeps_rows=True).sizes
-    assert after[layout.INTERVAL_START] > before[layout.INTERVAL_START]
+    sizes_of, num_grown = compiled._sizes, []
+
+    def short_sizes(arrays, **options):
+        sizes = dict(sizes_of(arrays, **options))
+        for name in (*compiled._HEAP, *compiled._INTERVAL, *compiled._SHARE):
+            sizes[name] = compiled._margin(arrays) + 8
+        return sizes
+
+    with_more = compiled._with_more
+    monkeypatch.setattr(compiled, "_sizes", short_sizes)
+    monkeypatch.setattr(compiled, "_with_more", lambda memory: num_grown.append(1) or with_more(memory))
     assert differences(FlatSwitchPlan(step)) == []
+    assert num_grown
 
 
 def test_the_time_of_a_step_needs_no_record():

@@ -151,7 +151,9 @@ def test_rivals_under_alternatives_are_counted_with_the_least_margin() -> None:
 
 def test_an_interval_that_reaches_over_the_claim_says_so() -> None:
     """40 ms meets 50 ms, and 60 ms does not."""
-    assert "which reach over what is claimed" in judge(FAST, Evidence(value=0.04, seeds=[0.04, 0.06])).reason
+    judged = judge(FAST, Evidence(value=0.04, seeds=[0.04, 0.06]))
+    assert "which reach over what is claimed" in judged.reason
+    assert judged.sentence == "Over 2 seeds it is met in some and not in others."
     assert "reach over" not in judge(FAST, Evidence(value=0.04, seeds=[0.04, 0.045])).reason
 
 

@@ -120,6 +120,7 @@ def test_packed_traces_and_guessed_groups(tmp_path, capsys):
     assert "1 collectives say no group" in data["warnings"][0]
     assert data["stages_ns"][0]["dp"] == 5_000
     assert (tmp_path / "out" / "timeline.png").stat().st_size > 1000
+    assert "moesim import kineto" in (tmp_path / "out" / "report.html").read_text("utf-8")
     import_kineto_command([str(plain)], as_json=False)
     assert "10 us; most of it is other compute (50 %), dp (50 %)" in " ".join(capsys.readouterr().out.split())
 

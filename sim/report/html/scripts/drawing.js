@@ -88,6 +88,11 @@ export class Drawing {
     return HEAD_PX + /** @type {number} */ (this.bandPx) * this.spans.data.bands.length + 4;
   }
 
+  /** The number of the first band that is in view. */
+  get firstBandInView() {
+    return Math.floor(this.scrollPx / /** @type {number} */ (this.bandPx));
+  }
+
   /** @param {number} timeNs */
   xOf(timeNs) {
     const gutter = /** @type {number} */ (this.gutterPx);

@@ -46,7 +46,8 @@ export function formatQuantity(value, unit) {
 
 /** @param {number} share */
 export function formatShare(share) {
-  return `${Number((100 * share).toPrecision(3))} %`;
+  const percent = 100 * share;
+  return percent > 0 && percent < 0.005 ? "< 0.01 %" : `${Number(Number(percent.toPrecision(3)).toFixed(2))} %`;
 }
 
 /**

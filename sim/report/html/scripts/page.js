@@ -40,28 +40,32 @@ function tableRow(texts, cell = "td") {
   return row;
 }
 
+const MOST_COLUMNS = 8;
+
 /**
- * Write what the selected range, or else the range in view, is made of.
- * @param {Spans} spans
- * @param {View} view
+ * Write what the selected range, or else the range in view, is made of, for the bands in view.
+ * @param {Timeline} timeline
  */
-function fillBreakdown(spans, view) {
+function fillBreakdown(timeline) {
+  const { spans, view } = timeline;
   const { from, to } = view.selection ?? view;
   const length = Math.max(1, to - from);
   const what = view.selection ? "the selected range" : "the range in view";
+  const first = timeline.drawing.firstBandInView;
+  const inView = spans.data.bands.slice(first, first + MOST_COLUMNS);
+  const which = spans.data.bands.length > MOST_COLUMNS ? ` Shown: ${inView.length} of ${spans.data.bands.length} bands, those in view.` : "";
   byId("breakdown-range").textContent =
-    `${what}: ${formatTime(from)} to ${formatTime(to)}, ${formatTime(length)} long.`;
+    `${what}: ${formatTime(from)} to ${formatTime(to)}, ${formatTime(length)} long.${which}`;
   const path = new Map(spans.pathBetween(from, to).map((share) => [share.kind, share.ns]));
-  const bands = spans.data.bands.map((_, band) => spans.bandBetween(band, from, to));
+  const bands = inView.map((_, i) => spans.bandBetween(first + i, from, to));
   const kinds = [...spans.data.kinds, "stalled", "foreign", "idle"].filter(
     (kind) => path.get(kind) || bands.some((band) => (band.get(kind) ?? 0) > 0),
   );
-  const shown = bands.slice(0, 8);
-  const head = ["share of the range", "critical path", ...spans.data.bands.slice(0, 8).map((band) => band.label)];
+  const head = ["share of the range", "critical path", ...inView.map((band) => band.label)];
   const rows = kinds.map((kind) =>
     tableRow([
       spans.data.kindNames[kind] ?? kind,
-      ...[path, ...shown].map((sums) => (sums.get(kind) ? formatShare(/** @type {number} */ (sums.get(kind)) / length) : "–")),
+      ...[path, ...bands].map((sums) => (sums.get(kind) ? formatShare(/** @type {number} */ (sums.get(kind)) / length) : "–")),
     ]),
   );
   byId("breakdown-head").replaceChildren(tableRow(head, "th"));
@@ -99,6 +103,10 @@ function wireControls(timeline, redrawAll) {
       timeline.resize();
     },
     clear: () => view.select(null),
+    back: () => timeline.follow(-1),
+    forward: () => timeline.follow(1),
+    span: () => timeline.zoomTo(drawing.focused),
+    unpin: () => timeline.focus(-1),
   };
   for (const button of document.querySelectorAll("[data-action]")) {
     const element = /** @type {HTMLElement} */ (button);
@@ -133,6 +141,17 @@ function toggle(button) {
   return isOn;
 }
 
+/** Open what is folded in a section to which a link leads. */
+function wireLinks() {
+  document.addEventListener("click", (event) => {
+    const link = event.target instanceof Element ? event.target.closest('a[href^="#"]') : null;
+    const section = link && document.getElementById(String(link.getAttribute("href")).slice(1));
+    if (section?.id === "facts") {
+      section.querySelector("details")?.setAttribute("open", "");
+    }
+  });
+}
+
 /** @param {() => void} redrawAll */
 function wireTheme(redrawAll) {
   byId("theme").addEventListener("click", () => {
@@ -152,6 +171,7 @@ async function start() {
     }
   };
   wireTheme(redrawAll);
+  wireLinks();
   const element = document.getElementById("moesim-data");
   if (!element) {
     return;
@@ -181,11 +201,11 @@ function startTimeline(data, columns, redraws, redrawAll) {
   const spans = new Spans(data, columns);
   const view = new View(data.startNs, data.endNs);
   const timeline = new Timeline(byId("timeline-root"), spans, view, data.palettes);
-  const panel = byId("span-details");
+  const panel = byId("span-panel");
   timeline.onFocus = (span) => {
     panel.hidden = span < 0;
     if (span >= 0) {
-      fillDetails(panel, spans.nameOf(span), spans.describe(span));
+      fillDetails(byId("span-details"), spans.nameOf(span), spans.describe(span));
     }
   };
   redraws.push(() => timeline.resize());
@@ -197,9 +217,9 @@ function startTimeline(data, columns, redraws, redrawAll) {
   let waiting = 0;
   view.onChange(() => {
     clearTimeout(waiting);
-    waiting = window.setTimeout(() => fillBreakdown(spans, view), 120);
+    waiting = window.setTimeout(() => fillBreakdown(timeline), 120);
   });
-  fillBreakdown(spans, view);
+  fillBreakdown(timeline);
   wireControls(timeline, redrawAll);
   Object.assign(window, { moesim: { timeline, view, spans } });
 }
