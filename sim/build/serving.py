@@ -58,8 +58,8 @@ _SAME: Final = (
 _FP8_RECIPE: Final = "blockwise"
 """Recipe by which products in fp8 are priced where none is given.
 
-aiconfigurator has tensorwise products of TensorRT-LLM with a cast of the input: [16, 2048] x [2048, 2048] takes 13.8 us on
-an H200, and 6.9 us with scales of blocks; SGLang's tensorwise products on an H100 take what those of blocks take.
+aiconfigurator has tensorwise products of TensorRT-LLM with a cast of the input: [16, 2048] x [2048, 2048] takes 13.8 us
+on an H200, and 6.9 us with scales of blocks; SGLang's tensorwise products on an H100 take what those of blocks take.
 """
 _OF_RUNTIME: Final = ("attention", "fp8_recipe", "dispatch_dtype", "dispatcher")
 """Keys of `runtime` that steps of a server follow."""
