@@ -67,7 +67,7 @@ def test_seeds_and_an_axis_of_seeds_cannot_both_be():
 
 
 def test_a_value_that_only_another_axis_makes_possible_is_a_point():
-    """Interleaved stages need `parallel.vpp`, which another axis gives; 1F1B takes none above 1, and its row says so."""
+    """Interleaved stages need `parallel.vpp`, which another axis gives; 1F1B takes none above 1: its row says so."""
     grid = grid_of("schedule.kind=1f1b,interleaved", "parallel.vpp=1,2")
     with Store() as store, LocalProcesses(1) as executor:
         data = sweep(SCENARIO, grid, store=store, executor=executor)
