@@ -27,6 +27,8 @@ routing = typer.Typer(name="routing", help="Describe recorded traces of routing.
 measured = typer.Typer(
     name="import", help="Read measured runs: what they lost, and in the form of simulated runs.", no_args_is_help=True
 )
+results = typer.Typer(name="results", help="Look into a store of finished simulations.", no_args_is_help=True)
+app.add_typer(results, epilog="Example: moesim results list out/results.sqlite")
 app.add_typer(measured, epilog="Example: moesim import kineto rank0.json.gz --out measured/")
 app.add_typer(routing, epilog="Example: moesim routing summary sglang_sample")
 
@@ -170,6 +172,12 @@ def run(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print all reasons, metrics, links and assumptions, not a screen.")
     ] = False,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            "--search", metavar="N", min=1, help="Search the best strategy in up to N simulations; it becomes a rival."
+        ),
+    ] = None,
     thorough: Annotated[
         bool,
         typer.Option(
@@ -313,6 +321,106 @@ def stress(
     jobs: Jobs = None,
 ) -> None:
     """Simulate a scenario at several skews of its routing, under each remedy, and say which remedy helps."""
+
+
+@_command("sim.cli.sweep.sweep_command", "sweep ep64_tp16_pp4 --grid model.top_k=1,2,4 --out out/")
+def sweep(
+    scenario: Scenario,
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            "--grid",
+            metavar="KEY=A,B,...",
+            help="A key and its values, for example --grid parallel.tp=1,2,4; every combination of several is a point.",
+        ),
+    ],
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", min=1, max=1000, help="Number of seeds of each point.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, _list("--metric", "Metrics of the table, the first of them drawn, instead of the usual ones")
+    ] = None,
+    changes: Changes = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="FILE|URL",
+            help="Keep results in this SQLite file or SQLAlchemy URL, and take from it what is finished; without it "
+            "in the folder of --out.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="dask://HOST:PORT|ray",
+            help="Simulate on a Dask or Ray cluster, not in processes of this machine.",
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Simulate a sample, say what the rest would take, and stop; the sample is kept."),
+    ] = False,
+    output: Annotated[str | None, _output("a table .csv, .json or .parquet, or a picture .png, .svg or .pdf")] = None,
+    out: Annotated[str | None, _out("sweep.json, sweep.csv, sweep.png, and results.sqlite, the store,")] = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate a scenario under every combination of some keys' values; exit with 1 where none can be simulated."""
+
+
+Store = Annotated[
+    str, typer.Argument(help="A store: a file such as out/results.sqlite, or a SQLAlchemy URL.", metavar="STORE")
+]
+Studies = Annotated[
+    list[str] | None,
+    typer.Option("--study", metavar="ID", help="A study, or the start of its id; may be given several times."),
+]
+
+
+@_command("sim.cli.results.list_command", "results list out/results.sqlite", name="list", group=results)
+def results_list(store: Store, as_json: Json = False) -> None:
+    """List the studies of a store, with the points that each has simulated."""
+
+
+@_command("sim.cli.results.show_command", "results show out/results.sqlite 3f2a", name="show", group=results)
+def results_show(
+    store: Store,
+    key: Annotated[str, typer.Argument(help="The key of a point, or its start; `export` has them.", metavar="KEY")],
+    as_json: Json = False,
+) -> None:
+    """Show everything that is kept of one point."""
+
+
+@_command(
+    "sim.cli.results.export_command", "results export out/results.sqlite -o all.csv", name="export", group=results
+)
+def results_export(
+    store: Store,
+    output: Annotated[str, _output("a table .csv, .json or .parquet")],
+    study: Studies = None,
+    as_json: Json = False,
+) -> None:
+    """Write all points as a table: key, study, changes, every value, the account of time."""
+
+
+@_command(
+    "sim.cli.results.prune_command", "results prune out/results.sqlite --other-versions", name="prune", group=results
+)
+def results_prune(
+    store: Store,
+    study: Studies = None,
+    other_versions: Annotated[
+        bool,
+        typer.Option("--other-versions", help="Remove studies of every other version of the program or its sources."),
+    ] = False,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Remove studies begun before that.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove studies with the points that they simulated; all given conditions must hold."""
 
 
 @_command("sim.cli.describe.summary_command", "routing summary sglang_sample --ranks 8 --replicas 8", group=routing)

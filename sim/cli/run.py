@@ -1,6 +1,7 @@
 """`moesim run` and `moesim validate`: simulate, judge or compare with published figures, print, write."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress, trace_file
 from sim.errors import InvalidValueError
@@ -8,6 +9,7 @@ from sim.report.console.run import print_report
 from sim.report.console.validation import print_validation
 from sim.report.files import OUTPUT_NAMES, VALIDATION_NAMES, write_outputs, write_validation
 from sim.run.resources import Limits
+from sim.scenario.load import load_scenario
 from sim.scenario.units import parse_quantity
 from sim.studies.claims import simulate
 
@@ -30,6 +32,7 @@ def run_command(
     samples: int | None = None,
     verbose: bool = False,
     thorough: bool = False,
+    search: int | None = None,
 ) -> int:
     """Run a scenario and return the exit code."""
     if samples is not None and not uncertainty:
@@ -37,12 +40,16 @@ def run_command(
     check_changes(changes, seed, trace)
     folder = output_folder(out, OUTPUT_NAMES)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
+    loaded = load_scenario(scenario, overrides=changes, seed=seed, trace=trace_file(trace))
+    found: dict[str, Any] | None = None
+    if search is not None or loaded.spec.search is not None:
+        from sim.studies.search.found import with_best_as_rival  # noqa: PLC0415  # most runs search nothing
+
+        loaded, searched = with_best_as_rival(loaded, limit=search, jobs=num_processes(jobs), limits=limits)
+        found = searched.to_dict()
     with show_progress() as on_progress:
         result = simulate(
-            scenario,
-            overrides=changes,
-            seed=seed,
-            trace=trace_file(trace),
+            loaded,
             jobs=num_processes(jobs),
             limits=limits,
             pairs=folder is not None,
@@ -59,7 +66,7 @@ def run_command(
                 limits=limits,
                 on_progress=on_progress,
             )
-    data = result.to_dict()
+    data = result.to_dict() | ({} if found is None else {"search": found})
     written = {}
     if folder is not None and result.simulated.steps is not None:
         from sim.report.serving_files import write_serving  # noqa: PLC0415  # only what is written is imported

@@ -28,12 +28,14 @@ __all__ = [
     "OUTPUT_NAMES",
     "PICTURES",
     "STRESS_NAMES",
+    "SWEEP_NAMES",
     "VALIDATION_NAMES",
     "stage_notes",
     "write_drawing",
     "write_measured",
     "write_outputs",
     "write_stress",
+    "write_sweep",
     "write_validation",
     "write_whole",
 ]
@@ -67,6 +69,9 @@ VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png",
 
 STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png", "report": "stress.html"}
 """Content of each file in the folder of a stress test -> the file's name."""
+
+SWEEP_NAMES: Final = {"result": "sweep.json", "picture": "sweep.png", "table": "sweep.csv"}
+"""Content of each file in the folder of a sweep -> the file's name."""
 
 
 def write_outputs(
@@ -241,6 +246,16 @@ def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
         tenths = zip(spent, apportion(1000, list(spent.values())), strict=True)
         notes.append(", ".join(f"{name} {share / 10:g} %" for name, share in tenths if share or name != "foreign"))
     return notes
+
+
+def write_sweep(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the files of a sweep into `folder`, which is created where it does not exist; content -> path."""
+    from sim.report.charts.sweep import draw_sweep  # noqa: PLC0415  # matplotlib
+    from sim.studies.store.export import write_table  # noqa: PLC0415  # only what is written is imported
+
+    written = _write_study(data, folder, SWEEP_NAMES, lambda path: draw_sweep(data, path))
+    write_whole(folder / SWEEP_NAMES["table"], lambda path: write_table(data["rows"], path))
+    return written
 
 
 def _write_study(

@@ -53,7 +53,7 @@ def _what_sets_the_bubble(work: Work) -> str:
     share = (stages - 1) / (number + stages - 1)
     return (
         f"however layers are split, schedule and microbatches set it: (p-1)/(m+p-1) is {share:.1%} with p = {stages} "
-        f"and m = {number}"
+        f"and m = {number}{f', of {work.batches} batches' if work.batches > 1 else ''}"
     )
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.context import BaseContext
+from typing import TypeVar
 
 from sim.build.assumptions import Assumption
 from sim.errors import DeadlockError, InvalidValueError, MoesimError, out_of_memory
@@ -35,7 +36,9 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from workloads.routing import ROUTINGS
 
-__all__ = ["Observation", "run_many"]
+__all__ = ["Observation", "observe", "process_pool", "result_of", "run_many"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,28 +80,40 @@ def run_many(
     if jobs <= 1 or len(equal) <= 1:
         yield lambda: _collected(_one_by_one(scenarios, wanted, limits, on_each), on_done)
         return
-    others = set(multiprocessing.active_children())
     observe_equal = partial(_observe_equal, scenarios, wanted, limits)
-    num_workers = min(jobs, len(equal))
-    pool = ProcessPoolExecutor(
-        num_workers, mp_context=_start_context(), initializer=_begin_worker, initargs=(num_workers,)
-    )
-    try:
+    with process_pool(min(jobs, len(equal))) as pool:
         order = sorted(equal, key=lambda i: -_effort(scenarios[i]))
-        with _interrupts_blocked(), warnings.catch_warnings():  # the first is what the processes inherit
-            # from Python 3.12 on a fork warns of all threads: those of linear algebra stop and start again
-            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-            futures = {i: pool.submit(_observe, scenarios[i], wanted, limits, runs_alike) for i in order}
+        futures = {i: pool.submit(observe, scenarios[i], wanted, limits, runs_alike) for i in order}
         if on_each is not None:
             for i, future in futures.items():
                 future.add_done_callback(partial(_report, on_each, equal[i], observe_equal))
         yield lambda: _waited_for(futures, equal, observe_equal, on_done)
+
+
+@contextmanager
+def process_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Start processes that simulate; when the context is left by an error, they end at once."""
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        num_workers, mp_context=_start_context(), initializer=_begin_worker, initargs=(num_workers,)
+    )
+    try:
+        with _interrupts_blocked(), warnings.catch_warnings():  # the first is what the processes inherit
+            # from Python 3.12 on a fork warns of all threads: those of linear algebra stop and start again
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            for _ in range(num_workers):  # forks are all started by the first task, other processes one by one
+                pool.submit(_do_nothing)
+        yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()  # nobody waits for its result
         raise
     pool.shutdown()
+
+
+def _do_nothing() -> None:
+    """Do nothing, in a process that starts."""
 
 
 def _begin_worker(num_workers: int) -> None:
@@ -171,7 +186,7 @@ def _one_by_one(
     known: dict[int, Observation] = {}
     for i, scenario in enumerate(scenarios):
         observation = (
-            _observe(scenario, wanted, limits, len(set(first.values())))
+            observe(scenario, wanted, limits, len(set(first.values())))
             if first[i] == i
             else _observe_equal(scenarios, wanted, limits, i, known[first[i]])
         )
@@ -186,7 +201,7 @@ def _observe_equal(
 ) -> Observation:
     """Return what a scenario says of which an equal one was simulated; a refusal names the place of its own."""
     if observation.problem is not None:
-        return _observe(scenarios[position], wanted, limits)
+        return observe(scenarios[position], wanted, limits)
     return replace(observation, num_runs=0)
 
 
@@ -223,15 +238,15 @@ def _waited_for(
     position_of = {future: i for i, future in futures.items()}
     for future in as_completed(position_of):
         first = position_of[future]
-        observation = _result(future)
+        observation = result_of(future)
         for i in equal[first]:
             found[i] = observation if i == first else observe_equal(i, observation)
             on_done(len(found))
     return [found[i] for i in range(len(found))]
 
 
-def _result(future: Future[Observation]) -> Observation:
-    """Return the observation of a process; a system ends a process without a word where memory runs out."""
+def result_of(future: Future[_T]) -> _T:
+    """Return what a process returned; a system ends a process without a word where memory runs out."""
     try:
         return future.result()
     except BrokenProcessPool:
@@ -247,7 +262,7 @@ def _effort(scenario: Scenario) -> int:
     return batches * workload.microbatches * (1 if ROUTINGS[scenario.spec.routing.kind].is_balanced else 4)
 
 
-def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits, runs_alike: int = 1) -> Observation:
+def observe(scenario: Scenario, wanted: frozenset[str], limits: Limits, runs_alike: int = 1) -> Observation:
     """Simulate a scenario, one of about `runs_alike` of this process."""
     try:
         simulated = simulate_scenario(

@@ -15,6 +15,7 @@ Contents
 - `sim.studies.fitting`: changes under which a work would fit into memory; `order_memory`: the peak of memory that the
   order of the passes decides.
 - `sim.studies.stress`: skews of the routing against remedies.
+- `sim.studies.sweep`: every combination of some keys' values; `executors`: where it runs; `store`: kept results.
 - `sim.studies.measured`: runs that were measured.
 - `sim.studies.search`: the best of all legal strategies.
 - `sim.studies.source_digest`: a digest of the source files, which results carry.

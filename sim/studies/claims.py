@@ -60,8 +60,7 @@ def simulate(
     pairs
         Whether to add up the bytes between every two GPUs.
     thorough
-        Whether to run rivals under every alternative, all changes of parts, seeds with jitter, and each assumption
-        changed alone: several times the simulations.
+        Whether to run all that `Variants` may hold: several times the simulations.
     on_progress
         Is called with the simulations that are done, and how many there are.
 

@@ -169,19 +169,27 @@ def with_uncertainty(
         claims=claims,
         num_runs=len(scenarios),
     )
-    verdicts = [_explained(verdict, claim) for verdict, claim in zip(result.claims, claims, strict=True)]
-    intervals = {v.claim.id: one.interval for v, one in zip(verdicts, claims, strict=True) if one.interval is not None}
-    conclusion = conclude(scenario, result.simulated, verdicts, intervals=intervals, num_draws=num_samples)
+    return _with(result, uncertainty)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _with(result: Result, uncertainty: Uncertainty) -> Result:
+    """Return a result with its intervals: in the reasons of its verdicts, and in its conclusion."""
+    pairs = list(zip(result.claims, uncertainty.claims, strict=True))
+    verdicts = [_explained(verdict, claim) for verdict, claim in pairs]
+    intervals = {verdict.claim.id: one.interval for verdict, one in pairs if one.interval is not None}
+    conclusion = conclude(
+        result.scenario, result.simulated, verdicts, intervals=intervals, num_draws=uncertainty.num_samples
+    )
     return replace(
         result,
         claims=verdicts,
         conclusion=conclusion.to_dict(),
         uncertainty=uncertainty,
-        num_runs=result.num_runs + len(scenarios),
+        num_runs=result.num_runs + uncertainty.num_runs,
     )
-
-
-# ---- private -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

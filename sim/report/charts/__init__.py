@@ -6,6 +6,7 @@ Contents
 - `sim.report.charts.links`: the load of links over time, and the bytes between every two GPUs.
 - `sim.report.charts.schedules`: several schedules on the same work.
 - `sim.report.charts.stress`: a stress test.
+- `sim.report.charts.sweep`: small multiples of a sweep.
 - `sim.report.charts.validation`: modelled against published figures.
 - `sim.report.charts.why`: the critical path as a waterfall, and what would be gained.
 - `sim.report.charts.compare`: where the time of several runs goes.

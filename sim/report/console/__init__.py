@@ -7,6 +7,7 @@ Contents
 - `sim.report.console.schedules`, `stress`, `validation`: the reports of these commands.
 - `sim.report.console.why`, `compare`: those of `moesim why` and `moesim compare`.
 - `sim.report.console.serving`: requests that were served.
+- `sim.report.console.sweep`, `results`: those of `moesim sweep` and `moesim results`.
 - `sim.report.console.measured`: those of `moesim import`.
 - `sim.report.console.search`: that of `moesim search`.
 - `sim.report.console.tables`: the pieces of all reports.

@@ -88,6 +88,8 @@ def print_report(
     print_claims(data.get("claims") or (), console, numbers)
     print_sensitivity(data.get("sensitivity") or (), data.get("claims") or (), console)
     print_uncertainty(data.get("uncertainty") or {}, data.get("metrics") or {}, console)
+    certificate = (data.get("search") or {}).get("certificate")
+    _print_texts("searched", [certificate] if certificate else [], console, mark="•", style="cyan")
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
     if _is_collective(data.get("scenario") or {}):
         print_collective(data, console)

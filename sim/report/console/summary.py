@@ -54,6 +54,7 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
     console.print()
     _print_facts(data, console)
     lines = {
+        "searched": (data.get("search") or {}).get("certificate") or "",
         "uncertainty": _uncertainty(data),
         "what would flip it": _sensitivity(data),
         "where the time went": _times(data),

@@ -44,6 +44,8 @@ _SECTIONS: Final = (
 )
 """Sections of the page in order: id (and template), name in the navigation, heading."""
 
+_MOST_SPANS: Final = 1_000_000
+"""The page of a run of more spans has no timeline: its file would be larger than 10 MB."""
 _DELTAS: Final = frozenset({"row", "start_ns", "stall_start_ns", "path_start_ns"})
 
 
@@ -80,9 +82,14 @@ def write_page(
 
 def _html(data: Mapping[str, Any], details: RunDetails | None, why: Mapping[str, Any]) -> str:
     """Return the page."""
-    trace = details.trace if details is not None and len(details.trace) else None
+    trace = details.trace if details is not None and 0 < len(details.trace) <= _MOST_SPANS else None
     drawn = None if trace is None else draw_spans(trace)
     content = _content(data) | {"what_ifs": sections.what_ifs(why)}
+    if details is not None and len(details.trace) > _MOST_SPANS:
+        said = (
+            f"The run has {len(details.trace):,} spans, more than the page draws ({_MOST_SPANS:,}): open trace.pftrace."
+        )
+        content |= {"warnings": [said, *content["warnings"]], "assumptions": True}
     payload: dict[str, Any] = {}
     packed_text = ""
     if details is not None and drawn is not None:

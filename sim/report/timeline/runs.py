@@ -6,8 +6,10 @@ Grey ground is idle time within the run; where a run has ended, the ground ends.
 Lines are 6 to 18 pixels high: 64 stages take 384 pixels. Numbers of microbatches stand in bars that have room for them.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -182,9 +184,8 @@ def _wrapped(name: str, width_px: float) -> list[str]:
     lines: list[str] = []
     rest = name.strip()
     while rest and len(lines) < 2:
-        end = len(rest)
-        while end > 1 and text_width_px(rest[:end], _NAME_PT, bold=True) > width_px:
-            end -= 1
+        # how many characters fit
+        end = max(1, bisect_right(range(1, len(rest) + 1), width_px, key=partial(_width_px, rest)))
         space = rest.rfind(" ", 1, end + 1)
         end = space if end < len(rest) and space > 0 else end
         lines.append(rest[:end].strip())
@@ -192,6 +193,10 @@ def _wrapped(name: str, width_px: float) -> list[str]:
     if rest:
         lines[-1] = f"{lines[-1][:-1]}…"
     return lines or [""]
+
+
+def _width_px(text: str, length: int) -> float:
+    return text_width_px(text[:length], _NAME_PT, bold=True)
 
 
 def _draw_numbers(

@@ -19,7 +19,7 @@ from sim.studies.search.branch import Outcome, Progress, Searched, search, simul
 from sim.studies.search.space import Candidate, Space, space_of
 from sim.studies.uncertainty import draw_factors, drawn
 
-__all__ = ["OBJECTIVES", "Found", "search_scenario"]
+__all__ = ["OBJECTIVES", "Found", "search_scenario", "with_best_as_rival"]
 
 OBJECTIVES: Final[dict[str, str]] = {
     "step_time": "the time of a step",
@@ -221,6 +221,22 @@ def search_scenario(
     )
     tied = () if searched.is_interrupted else _ties(searched, jobs, limits)
     return Found(searched=searched, scenario=scenario, own=own, objective=objective, tied=tied)
+
+
+def with_best_as_rival(
+    scenario: Scenario, *, limit: int | None = None, jobs: int = 1, limits: Limits = NO_LIMITS
+) -> tuple[Scenario, Found]:
+    """Search a scenario, and return it with the best strategy among its rivals, by which superlatives are judged.
+
+    Errors are those of `search_scenario`.
+    """
+    found = search_scenario(scenario, limit=limit, jobs=jobs, limits=limits)
+    best = found.searched.best
+    if best is None:
+        return scenario, found
+    rival = best.candidate.changes(trains=found.searched.space.trains)
+    rivals = [*(scenario.raw.get("rivals") or ()), rival]
+    return scenario.variant({"rivals": rivals}), found
 
 
 def _ties(searched: Searched, jobs: int, limits: Limits) -> tuple[Tie, ...]:

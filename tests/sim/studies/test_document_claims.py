@@ -1,9 +1,13 @@
 """The document's claims: what a careful reader would say, and that each verdict follows its input."""
 
+import io
+
 import pytest
 from conclusions import check_conclusion
+from rich.console import Console
 
 from sim.engine.simulation import Run, Simulation
+from sim.report.console.run import print_report
 from sim.run.result import Result
 from sim.scenario.load import load_scenario
 from sim.studies.claims import simulate
@@ -204,6 +208,19 @@ def test_one_fact_is_counted_once(full_result: Result) -> None:
     }
     assert data["engine"]["runs"] <= 40
     check_conclusion(data)
+
+
+@pytest.mark.slow
+def test_the_screen_of_the_main_job_is_short_and_begins_with_the_conclusion(full_result: Result) -> None:
+    """About a screen and a half of at most 100 columns; the words of every claim stand on it."""
+    file = io.StringIO()
+    print_report(full_result.to_dict(), Console(file=file, width=160), written={}, verbose=False)
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert len(lines) <= 64
+    assert next(line for line in lines[2:] if line.startswith("Refuted: of the 17 facts"))
+    text = " ".join(file.getvalue().split())
+    assert all(f"“{verdict.claim.says}”" in text for verdict in full_result.claims)
 
 
 def test_wires_alone_take_27_and_50_ms_per_all_reduce() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sim.build.runtime import runtime_of
+from sim.cli.run import run_command
 from sim.cli.search import search_command
 from sim.errors import InvalidValueError, MoesimError
 from sim.scenario.load import load_scenario
@@ -264,3 +265,18 @@ def test_report_is_printed(capsys):
     assert "in this space beats" in printed
     assert "The scenario's own strategy, EP64_TP16_PP4 (convention spanning), takes 1.199 s" in printed
     assert "KINDS OF STRATEGIES" in printed
+
+
+def test_a_run_judges_by_the_best_that_was_found(capsys):
+    """The best strategy becomes a rival, and a claim of an optimum names it."""
+    narrow = (
+        "{fix: {parallel.tp: 1, parallel.cp: 1, parallel.convention: megatron, workload.microbatches: 2}, gap: 10 %}"
+    )
+    changes = ["alternatives=[]", "rivals=[]", f"search={narrow}"]
+    run_command("ep64_tp16_pp4", changes=changes, as_json=True, check=False, jobs=1)
+    data = json.loads(capsys.readouterr().out)
+    claim = next(claim for claim in data["claims"] if claim["id"] == "optimal")
+    assert claim["verdict"] == "refuted"
+    assert claim["rival"]["strategy"].startswith(data["search"]["best_strategy"])
+    assert claim["rival"]["value"] == pytest.approx(data["search"]["best_step_time_s"])
+    assert "in this space beats" in data["search"]["certificate"]

@@ -103,6 +103,10 @@ function wireControls(timeline, redrawAll) {
       timeline.resize();
     },
     clear: () => view.select(null),
+    back: () => timeline.follow(-1),
+    forward: () => timeline.follow(1),
+    span: () => timeline.zoomTo(drawing.focused),
+    unpin: () => timeline.focus(-1),
   };
   for (const button of document.querySelectorAll("[data-action]")) {
     const element = /** @type {HTMLElement} */ (button);
@@ -197,11 +201,11 @@ function startTimeline(data, columns, redraws, redrawAll) {
   const spans = new Spans(data, columns);
   const view = new View(data.startNs, data.endNs);
   const timeline = new Timeline(byId("timeline-root"), spans, view, data.palettes);
-  const panel = byId("span-details");
+  const panel = byId("span-panel");
   timeline.onFocus = (span) => {
     panel.hidden = span < 0;
     if (span >= 0) {
-      fillDetails(panel, spans.nameOf(span), spans.describe(span));
+      fillDetails(byId("span-details"), spans.nameOf(span), spans.describe(span));
     }
   };
   redraws.push(() => timeline.resize());

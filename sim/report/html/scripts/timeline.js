@@ -145,8 +145,8 @@ export class Timeline {
       Home: () => view.show(view.startNs, view.endNs),
       n: () => this.moveAlong(1),
       p: () => this.moveAlong(-1),
-      b: () => this.focus(focused < 0 ? -1 : spans.releaserOf(focused), true),
-      f: () => this.focus(focused < 0 ? -1 : (spans.releasedBy(focused)[0] ?? -1), true),
+      b: () => this.follow(-1),
+      f: () => this.follow(1),
       Enter: () => this.zoomTo(focused),
       s: () => focused >= 0 && view.select(spans.start[focused], spans.end[focused]),
       Escape: () => {
@@ -210,6 +210,18 @@ export class Timeline {
       }
     }
     view.changed();
+  }
+
+  /**
+   * Focus what released the focused span (-1), or the first span that it releases (1); stay where there is none.
+   * @param {number} direction
+   */
+  follow(direction) {
+    const { spans, drawing } = this;
+    if (drawing.focused >= 0) {
+      const next = direction < 0 ? spans.releaserOf(drawing.focused) : (spans.releasedBy(drawing.focused)[0] ?? -1);
+      this.focus(next >= 0 ? next : drawing.focused, true);
+    }
   }
 
   /** @param {number} span */

@@ -189,6 +189,12 @@ def test_the_keyboard_alone_walks_along_what_released_what(open_page, run_page):
     assert later != first
     assert page.evaluate("moesim.timeline.drawing.focused") == first
     assert page.locator("#span-details").is_visible()
+    page.get_by_role("button", name="To what it releases").click()
+    assert page.evaluate("moesim.timeline.drawing.focused") == later
+    page.get_by_role("button", name="Zoom to it").click()
+    shown = view(page)
+    assert shown[1] - shown[0] < 1e6
+    page.locator("#timeline-canvas").focus()
     page.keyboard.press("Escape")
     assert page.locator("#span-details").is_hidden()
 

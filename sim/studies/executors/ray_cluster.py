@@ -1,0 +1,89 @@
+"""A Ray cluster that runs already. A worker that ends costs its chunk another try, by Ray."""
+
+import os
+from contextlib import suppress
+from typing import Any, Final
+
+from sim.errors import InvalidValueError, SimulationError
+from sim.studies.executors.chunk import Chunk, ChunkRefusedError, run_chunk
+from sim.studies.executors.executor import Ended, Executor, refused_by_worker
+
+__all__ = ["RayCluster"]
+
+_RETRIES: Final = 3
+"""So often a chunk is tried again whose worker ended."""
+_KEPT: Final = "What was finished is kept, and the same command goes on from there."
+
+
+class RayCluster(Executor):
+    """The workers of a Ray cluster."""
+
+    def __init__(self, address: str) -> None:
+        """Connect to a cluster: at `HOST:PORT` of its head, or without an address the one of this machine.
+
+        Raises
+        ------
+        InvalidValueError
+            Ray is not installed, or no cluster answers.
+        """
+        self.name = f"ray://{address}" if address else "ray"
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns of its future default
+        try:
+            import ray  # noqa: PLC0415  # optional, and slow to import
+        except ImportError:
+            hint = "Install moesim[ray]."
+            raise InvalidValueError("--cluster", "have Ray installed", self.name, hint) from None
+        self._ray: Any = ray
+        try:
+            ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+            hint = "Start one with `ray start --head`, or check the address."
+            found = f"{self.name} ({' '.join(str(error).split())[:200]})"
+            raise InvalidValueError("--cluster", "be a cluster that answers", found, hint) from None
+        self._task = ray.remote(num_cpus=1, max_retries=_RETRIES)(run_chunk)
+        self._running: dict[Any, Chunk] = {}
+
+    @property
+    def num_workers(self) -> int:
+        """CPUs of the cluster: Ray starts a process for each."""
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def submit(self, chunk: Chunk) -> None:
+        """Give a chunk to the cluster."""
+        self._running[self._task.remote(chunk)] = chunk
+
+    def ended(self, timeout_s: float) -> list[Ended]:
+        """Return chunks that ended."""
+        if not self._running:
+            return []
+        waiting = list(self._running)
+        done, _ = self._ray.wait(waiting, num_returns=1, timeout=timeout_s)
+        more, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0) if done else ([], [])
+        return [Ended(chunk=self._running.pop(task), records=self._records(task)) for task in more or done]
+
+    def close(self, *, drop: bool) -> None:
+        """Leave the cluster, which goes on; what still runs for this study is dropped."""
+        with suppress(Exception):  # whatever Ray says when it has gone
+            for task in self._running if drop else ():
+                self._ray.cancel(task, force=True)
+            self._ray.shutdown()
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _records(self, task: Any) -> Any:  # noqa: ANN401  # Ray's own class has no types
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(task)
+        except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError):
+            return None  # it ended several workers one after another
+        except errors.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, ChunkRefusedError):
+                raise refused_by_worker(self.name, cause) from None
+            if isinstance(cause, ImportError):
+                missing = ChunkRefusedError("have moesim installed")
+                raise refused_by_worker(self.name, missing) from None
+            raise
+        except errors.RayError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SimulationError(f"{self.name}: the cluster cannot go on: {reason}. {_KEPT}") from None

@@ -1,0 +1,171 @@
+"""Opening the database of a store, and its errors in plain words.
+
+A path is a SQLite file in WAL mode, where readers and one writer do not wait for each other and a process that is
+killed at any moment loses only what it had not yet written. Anything with `://` is a URL of SQLAlchemy.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, inspect, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from sim.errors import InvalidValueError, OutputError
+from sim.studies.store.tables import FORMAT, METADATA, STORE, VERSION
+
+__all__ = ["IN_MEMORY", "NO_TRANSACTION", "WRITING", "named", "open_engine", "plain_errors"]
+
+IN_MEMORY: Final = "sqlite://"
+"""A store that ends with the process."""
+WRITING: Final = {"moesim_begin": "BEGIN IMMEDIATE"}
+"""Options of a connection that writes: SQLite takes its lock at the beginning, and no transaction fails half-way."""
+NO_TRANSACTION: Final = {"moesim_begin": ""}
+"""Options of a connection without transactions."""
+_WAIT_S: Final = 60
+"""So long a writer waits for another one."""
+_URL: Final = re.compile(r"[A-Za-z0-9_+.]+://")
+_KEPT: Final = "What was finished is kept"
+_HINTS: Final = {
+    "disk is full": f"{_KEPT}: make room, and the same command goes on.",
+    "locked": f"{_KEPT}: another program holds the file; end it, and the same command goes on.",
+    "readonly": "Choose a store that can be written.",
+    "unable to open": "Choose a folder that can be written.",
+    "not a database": "It is no store of results: choose another name.",
+    "malformed": "The file is damaged: `sqlite3 FILE .recover` saves what can be read; or move it away.",
+    "disk i/o error": f"{_KEPT}: look at the disk, and the same command goes on.",
+}
+"""Part of a message of a database -> what to do."""
+
+
+def open_engine(where: str, *, must_exist: bool = False) -> Engine:
+    """Open the database of a store, with its tables; they are made where there are none.
+
+    Raises
+    ------
+    InvalidValueError
+        There is no such kind of database, no store, or the database is something else.
+    OutputError
+        The database cannot be opened or written.
+    """
+    url = _url(where, must_exist=must_exist)
+    with plain_errors(where):
+        try:
+            engine = create_engine(url, **_options(url))
+        except ModuleNotFoundError as error:
+            hint = f"Install it: pip install {error.name}"
+            raise InvalidValueError("--store", "have its driver installed", f"{named(where)}", hint) from None
+        if url.get_backend_name() == "sqlite":
+            _prepare_sqlite(engine, is_file=url.database is not None)
+        try:
+            _check_tables(engine, where, must_exist=must_exist)
+        except BaseException:
+            engine.dispose()
+            raise
+    return engine
+
+
+def named(where: str) -> str:
+    """Return a store's path or URL as messages show it: without a password."""
+    return make_url(where).render_as_string(hide_password=True) if _URL.match(where) else where
+
+
+@contextmanager
+def plain_errors(where: str) -> Iterator[None]:
+    """Raise errors of the database as those of the program, with what to do."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
+        reason = " ".join(cause.split())[:300]
+        hint = next((hint for part, hint in _HINTS.items() if part in reason.lower()), f"{_KEPT}.")
+        raise OutputError(file=named(where), reason=reason, hint=hint) from None
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _url(where: str, *, must_exist: bool) -> URL:
+    """Return the URL of a path or a URL."""
+    if _URL.match(where):
+        try:
+            url = make_url(where)
+            url.get_dialect()
+        except (ArgumentError, NoSuchModuleError) as error:
+            hint = "Write a path, or a URL such as postgresql+psycopg://USER@HOST/DATABASE."
+            raise InvalidValueError("--store", "be a path or a URL of SQLAlchemy", str(error), hint) from None
+        if url.get_backend_name() != "sqlite" or url.database is None:
+            return url
+        path = Path(url.database)
+    else:
+        path = Path(where).expanduser()
+        url = URL.create("sqlite", database=str(path))
+    if path.is_dir():
+        raise OutputError(file=where, reason="Is a directory", hint="Name a file in it, such as results.sqlite.")
+    if must_exist and not path.exists():
+        hint = "Name the file that `--store` or `--out` of an earlier command made."
+        raise InvalidValueError("STORE", "be a store of results", where, f"There is no such file. {hint}")
+    if os.path.lexists(path) and not path.is_file():
+        raise OutputError(file=where, reason="No regular file", hint="Choose another name.")
+    return url
+
+
+def _options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() != "sqlite":
+        return {"pool_pre_ping": True}
+    return {"connect_args": {"timeout": _WAIT_S}, **({"poolclass": StaticPool} if url.database is None else {})}
+
+
+def _prepare_sqlite(engine: Engine, *, is_file: bool) -> None:
+    """Let SQLite write ahead, and begin transactions as the options of the connection say."""
+
+    def connect(connection: Any, _: object) -> None:  # noqa: ANN401  # the driver's own class
+        connection.isolation_level = None  # transactions begin where `begin` says so
+        cursor = connection.cursor()
+        if is_file:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.close()
+
+    event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", _begin)
+
+
+def _begin(connection: Connection) -> None:
+    begin = connection.get_execution_options().get("moesim_begin", "BEGIN")
+    if begin:
+        connection.exec_driver_sql(begin)
+
+
+def _check_tables(engine: Engine, where: str, *, must_exist: bool) -> None:
+    """Make the tables of a new database; refuse one that is no store, or a store of another version."""
+    names = set(inspect(engine).get_table_names())
+    if STORE.name not in names:
+        ours = {table.name for table in METADATA.sorted_tables}
+        if must_exist or (engine.dialect.name == "sqlite" and names) or names & ours:
+            hint = "Choose another name: this database belongs to another program."
+            found = f"tables {', '.join(sorted(names)[:5])}" if names else "no tables"
+            raise InvalidValueError("--store", "be a store of results", f"{named(where)} with {found}", hint)
+        _make_tables(engine)
+    with engine.connect() as connection:
+        found_version = connection.execute(select(STORE.c.version).where(STORE.c.format == FORMAT)).scalar()
+    if found_version != VERSION:
+        age = "older" if isinstance(found_version, int) and found_version < VERSION else "newer"
+        rule = f"be a store of version {VERSION}"
+        hint = (
+            f"An {age} version of the program made it" if age == "older" else "A newer version of the program made it"
+        )
+        hint += ": its results are kept; read them with that version, and choose another store for this one."
+        raise InvalidValueError("--store", rule, f"{named(where)} of version {found_version}", hint)
+
+
+def _make_tables(engine: Engine) -> None:
+    """Make all tables in one transaction; another process may make them at the same time."""
+    with engine.execution_options(**WRITING).begin() as connection:
+        METADATA.create_all(connection)  # `create_all` looks which there are, within the transaction
+        if connection.execute(select(STORE.c.version)).first() is None:
+            connection.execute(STORE.insert().values(format=FORMAT, version=VERSION))
