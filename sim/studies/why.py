@@ -265,21 +265,21 @@ def _without_stragglers(scenario: Scenario, trace: Trace) -> Iterator[WhatIfRun]
         for number, part in enumerate(spec.cluster.degraded[:_MOST_PARTS]):
             which = getattr(part, part.part)
             meaning = f"{'GPU' if part.part == 'gpu' else part.part.replace('nic', 'NIC')} {which} were as it should be"
-            rest = {"cluster.degraded": entries[:number] + entries[number + 1 :]}
+            rest: dict[str, object] = {"cluster.degraded": entries[:number] + entries[number + 1 :]}
             yield WhatIfRun(name=f"mended_{part.part}_{which}", meaning=meaning, changes=rest, is_cause=True)
     if spec.jitter.as_given.is_on:
         exact: dict[str, object] = {f"jitter.{key}": 0.0 for key in ("pass_cv", "rank_spread")}
         yield WhatIfRun(name="no_jitter", meaning="passes took what they are modelled to", changes=exact, is_cause=True)
         whole |= exact
-    is_any = bool(whole)
+    parts = ["nothing were degraded"] * bool(entries) + ["no pass varied"] * spec.jitter.as_given.is_on
     slow = [name for name in _slow_stages(trace) if name not in spec.what_if]
     for name in slow:
-        names = {"what_if": [*spec.what_if, name]}
-        yield WhatIfRun(name=name, meaning=WHAT_IFS[name].meaning, changes=names, is_cause=True)
+        evened: dict[str, object] = {"what_if": [*spec.what_if, name]}
+        yield WhatIfRun(name=name, meaning=WHAT_IFS[name].meaning, changes=evened, is_cause=True)
     if slow:
         whole["what_if"] = [*spec.what_if, EVEN_STAGES]
-    if is_any:
-        meaning = "nothing were degraded, no pass varied, and stages computed equally long"
+    if parts:
+        meaning = ", ".join([*parts, *(["stages computed equally long"] if slow else [])])
         yield WhatIfRun(name=_NO_STRAGGLERS, meaning=meaning, changes=whole)
 
 

@@ -20,7 +20,7 @@ def print_why(data: Mapping[str, Any], console: Console, *, written: Mapping[str
     """Print why a step takes as long as it does."""
     step_s = data["step_time_s"]
     console.print(cell(_sentence(data)))
-    kernels = f" in {data['path_rows']:,} kernels and transfers" if data["path_rows"] else ""
+    kernels = f" in {data['path_rows']:,} kernels and transfers" if data["path_rows"] > 1 else ""
     title = "critical path" if data["metric"] == "step_time_s" else "the server's time"
     heading(console, title, format_quantity(step_s, "s") + kernels)
     table = new_table(console, right=[1, 2])
@@ -37,7 +37,7 @@ def print_why(data: Mapping[str, Any], console: Console, *, written: Mapping[str
             )
         before = after
     indented(console, table)
-    if data["stretches"]:
+    if len(data["stretches"]) > 1:
         bullets(console, [_path_in_words(data)], mark="•")
     if data["what_ifs"]:
         heading(console, "what if", "each a simulation of its own; gains do not add up")
