@@ -266,7 +266,7 @@ def warnings_of(work: Work) -> list[str]:
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:
         warnings.append(
             f"workload.sequence_length: {work.sequence_length} is a prefill of so many tokens, with a KV cache of "
-            "these alone: decode with a context cannot be said yet (README, Limits today)."
+            "these alone: decode with a context belongs to workload.kind serving (docs/serving.md)."
         )
     if work.kind.trains and work.recompute.kind == "selective":
         warnings += [

@@ -34,7 +34,7 @@ The minimum leaves out exchanges, what follows the last pass, and lanes that ano
 Operations of the estimate are exact (but for what follows the last pass of training). Its events are 1.1 to 1.9 times
 too many, most where no transfers meet. Its memory is fitted to the peaks of nine runs of the shipped scenarios of 2,000
 to 134,000 operations (Linux, Python 3.11): 4 % too little to 21 % too much. On clusters of 512 to 16,384 GPUs (`docs/
-limits.md`) it is 0.8 to 1.5 times the peak. Writing and drawing results is not in it.
+limits.md`) it is 0.7 to 1.5 times the peak. Writing and drawing results is not in it.
 """
 
 import os

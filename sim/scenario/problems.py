@@ -32,7 +32,7 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 """pydantic's type of error -> our rule and hint."""
 
 _DECODE: Final = (
-    "Decode with a context of earlier tokens cannot be said yet, a forward pass is a prefill: see README, Limits today."
+    "Decode with a context of earlier tokens belongs to `kind: serving` (docs/serving.md); a forward pass is a prefill."
 )
 NOT_SAID: Final[Mapping[str, str]] = dict.fromkeys(
     [
@@ -41,14 +41,14 @@ NOT_SAID: Final[Mapping[str, str]] = dict.fromkeys(
     ],
     _DECODE,
 )
-"""Dotted key that users write -> what cannot be said yet. Whoever builds such a thing deletes its row."""
+"""Dotted key that users write -> what cannot be said, or what says it. Whoever builds such a thing deletes its row."""
 
 _KINDS: Final[Mapping[str, str]] = {
     "prefill": "A prefill is `kind: forward`.",
     **dict.fromkeys(["decode", "decoding", "generate", "generation"], _DECODE),
-    **dict.fromkeys(["inference", "serving"], f"Prefill is `kind: forward`. {_DECODE}"),
+    "inference": f"Prefill is `kind: forward`. {_DECODE}",
 }
-"""Value of `workload.kind` that users write -> what to write, or what cannot be said yet."""
+"""Value of `workload.kind` that users write -> what to write."""
 
 _MICROBATCH: Final = "`sequences` / (DP x `microbatches`)"
 OTHER_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -93,7 +93,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
     Examples
     --------
     >>> print(validate({"workload": {"kind": "forwrd"}})[0])
-    workload.kind must be one of forward, training, passes, collective, got forwrd. Did you mean `forward`?
+    workload.kind must be one of forward, training, passes, collective, serving, got forwrd. Did you mean `forward`?
     """
     try:
         return ScenarioSpec.model_validate(data)
@@ -112,7 +112,7 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
     Examples
     --------
     >>> valid_keys(("placement",), {})
-    ['kind', 'replicas', 'groups', 'window', 'stale', 'every', 'moves', 'experts']
+    ['kind', 'replicas', 'groups', 'window', 'stale', 'plan_seed', 'every', 'moves', 'experts']
     """
     kind = _kind(data)
     if path == ("workload",) and kind in WORKLOADS:

@@ -284,7 +284,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
         (
             38,
             "alternatives.0 (workload.kind)",
-            "be one of forward, training, passes, collective",
+            "be one of forward, training, passes, collective, serving",
             "What is given for workload replaces all of it: write",
         ),
     ),
@@ -382,7 +382,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
         (
             19,
             "workload.kind",
-            "be one of forward, training, passes, collective",
+            "be one of forward, training, passes, collective, serving",
             "Prefill is `kind: forward`. Decode with a context",
         ),
     ),

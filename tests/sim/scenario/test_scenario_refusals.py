@@ -106,9 +106,9 @@ REFUSALS = [
     ("[4, 4, 4, 4]", "16", "27: parallel.stage_layers must be a list of layers per stage, got 16. "
      "Write for example [4, 4, 4, 4]."),
     ("kind: forward ", "kind: foward ", "29: workload.kind must be one of forward, training, passes, collective, "
-     "got foward. Did you mean `forward`?"),
-    ("  kind: forward ", "  #", "28: workload.kind must be one of forward, training, passes, collective, got nothing. "
-     "It decides which keys the workload has."),
+     "serving, got foward. Did you mean `forward`?"),
+    ("  kind: forward ", "  #", "28: workload.kind must be one of forward, training, passes, collective, "
+     "serving, got nothing. It decides which keys the workload has."),
     ("kind: forward ", "kind: training ", "30: workload.batches must be left out with workload.kind training, got 4. "
      "It belongs to kind forward; remove it."),
     ("kind: 1f1b", "kind: zb_v, chunk_order: vee", "34: schedule.chunk_order must be left out with schedule.kind zb_v, "
@@ -367,9 +367,9 @@ def test_every_name_that_a_framework_s_key_is_answered_with_exists():
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("decode", "Decode with a context of earlier tokens cannot be said yet"),
-        ("Generate", "Decode with a context of earlier tokens cannot be said yet"),
-        ("serving", "Prefill is `kind: forward`. Decode with a context"),
+        ("decode", "Decode with a context of earlier tokens belongs to `kind: serving`"),
+        ("Generate", "Decode with a context of earlier tokens belongs to `kind: serving`"),
+        ("inference", "Prefill is `kind: forward`. Decode with a context"),
         ("prefill", "A prefill is `kind: forward`."),
     ],
 )

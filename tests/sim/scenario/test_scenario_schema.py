@@ -28,6 +28,7 @@ KEYS = [
     "factors",
     "what_if",
     "jitter",
+    "engine",
     "seed",
     "seeds",
     "assumed",
@@ -36,6 +37,7 @@ KEYS = [
     "alternatives",
     "rivals",
     "stress",
+    "search",
     "published",
     "published_table",
 ]

@@ -79,7 +79,10 @@ def test_sections_of_a_scenario_are_values_of_the_domain():
 @pytest.mark.parametrize(("key", "value"), [("network", NetworkSettings), ("model", ModelSpec)])
 def test_every_field_of_a_value_is_a_key_with_a_description(key, value):
     (section,) = sections_at(ScenarioSpec, [key])
-    derived = {"formats"}  # of a model: `runtime.fp8_recipe` and its neighbours decide
+    derived = {
+        "formats",
+        "fusions",
+    }  # of a model: `runtime.fp8_recipe`, `runtime.unfused_ops` and their neighbours decide
     assert set(value.__dataclass_fields__) - derived <= set(keys_of([section]))
     assert set(section.descriptions()) == set(section.model_fields)
     assert all("None" not in text for text in section.descriptions().values())

@@ -345,15 +345,15 @@ def test_slices_of_experts_in_the_words_of_sglang_are_named_first_and_run(name, 
     assert build(load_scenario_text(text, overrides=[f"parallel.strategy={ours}"])).work.mesh.strategy.name == ours
 
 
-def test_what_cannot_be_said_yet_is_named():
+def test_what_a_forward_pass_cannot_say_is_named():
     """A context of decode, a forward pass of one token, and a model's sizes without its latent attention."""
-    with pytest.raises(InvalidValueError, match="Decode with a context of earlier tokens cannot be said yet"):
+    with pytest.raises(InvalidValueError, match="Decode with a context of earlier tokens belongs to `kind: serving`"):
         load_scenario_text(SERVED + "", overrides=["workload.context=4096"])
     with pytest.raises(InvalidValueError, match="Decode with a context"):
         load_scenario_text(SERVED.replace("sequences: 64", "sequences: 64, context: 4096"))
     mesh = ["parallel.tp=1", "parallel.dp=16"]
     one_token = build(load_scenario_text(SERVED, overrides=[*mesh, "workload.sequence_length=1"])).warnings
-    assert any("decode with a context cannot be said yet" in line for line in one_token)
+    assert any("decode with a context belongs to workload.kind serving" in line for line in one_token)
     sizes = ["hidden: 7168, heads: 128, experts: 256, ffn: 2048, top_k: 8, layers: 2, vocab: 1000, head_dim: 128"]
     text = SERVED.replace("preset: qwen3-30b-a3b", sizes[0])
     warnings = build(load_scenario_text(text, overrides=mesh)).warnings
