@@ -124,6 +124,13 @@ class KernelSteps:
                 total = total + count * self._chunks_by_class(stage, kind, rank)
         return total
 
+    def ends_s(self, stage: int, rank: RankBatch) -> tuple[Floats, Floats]:
+        """Return the exact time of what a stage does before its first layer, and after its last one. [PARTS]."""
+        before = self._embedding(rank.tokens) if stage == 0 else np.zeros(len(PARTS))
+        if stage == self.work.mesh.num_stages - 1:
+            return before, self._head(max(1, rank.num_sampled))
+        return before, self._send(stage, rank.tokens)
+
     def _total_s(self, stage: int, rank: RankBatch) -> float:
         """Return the sum of `own_s`; of ranks that decode alone the sums of classes are kept."""
         if rank.chunks:

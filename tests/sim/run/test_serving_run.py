@@ -73,6 +73,29 @@ def test_every_mesh_serves_under_both_policies_and_passes_its_checks(policy, mod
     assert metrics["itl_mean_s"] > 0
 
 
+@pytest.mark.parametrize(
+    ("model", "parallel", "gpus", "exchange"),
+    [
+        ({}, {"tp": 2}, 2, None),
+        ({}, {"pp": 2}, 2, None),
+        (MOE, {"dp": 4, "ep": 4}, 4, "all_gather"),
+        (MOE, {"dp": 4, "ep": 4}, 4, "all_to_all"),
+        (MOE, {"tp": 2, "dp": 2, "ep": 4}, 4, "all_gather"),
+    ],
+)
+def test_steps_by_class_take_what_steps_take_that_the_engine_runs(model, parallel, gpus, exchange):
+    """Within 1 %: classes interpolate, and a class of tokens stands for draws of layers and steps."""
+    requests = {"concurrency": 12, "count": 24, "input": {"kind": "uniform", "least": 300, "most": 900}}
+    requests |= {"output": {"kind": "uniform", "least": 6, "most": 18}}
+    server = {"exchange": exchange} if exchange else {}
+    fast, full = (
+        run(requests, model=model, parallel=parallel, gpus=gpus, server={**server, "step_times": kind}).metrics
+        for kind in ("classes", "full")
+    )
+    for metric in ("ttft_mean_s", "tpot_mean_s", "e2e_latency_mean_s"):
+        assert fast[metric] == pytest.approx(full[metric], rel=0.01)
+
+
 def test_more_requests_at_a_time_make_more_tokens_a_second_and_each_user_waits_longer():
     closed = {"count": 60, "input": {"tokens": 256}, "output": {"tokens": 24}}
     few, many = (run({**closed, "concurrency": n}).metrics for n in (2, 20))
