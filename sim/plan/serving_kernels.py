@@ -154,7 +154,7 @@ class KernelSteps:
         return total + ends[0]
 
     def _by_tokens(self, stage: int, tokens: int, num_decodes: int) -> Floats:
-        """Return what all layers of a stage do with each token, `num_decodes` of them decoded, or all where it is -1."""
+        """Return what all layers of a stage do with each token; `num_decodes` of them are decoded, -1: all."""
         latent = [self._is_latent(layer) for layer, _ in self.stage_kinds[stage]]
         decodes = sample_tokens(num_decodes)[0] if any(latent) and num_decodes >= 0 else -1
 

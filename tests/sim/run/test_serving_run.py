@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sim
+from sim.cli.run import run_command
 from sim.errors import InvalidValueError
 from sim.results.serving import ServedRequests, ServingSteps, check_serving, metrics_of_serving
 from sim.run.simulate import simulate_scenario
@@ -182,3 +183,23 @@ def test_metrics_of_two_requests_by_hand():
     assert metrics["goodput_requests_per_s"] == pytest.approx(1e7)
     assert metrics["output_tokens_per_s_per_gpu"] == pytest.approx(2e7)
     assert check_serving(served, steps, is_fcfs=True, is_decode=False) == []
+
+
+def test_the_folder_has_result_steps_and_picture(tmp_path, capsys):
+    path = tmp_path / "scenario.json"
+    path.write_text(json.dumps(scenario_of(slo={"ttft": "1 s"}).raw), encoding="utf-8")
+    out = tmp_path / "out"
+    assert run_command(str(path), as_json=False, out=str(out), check=False) == 0
+    assert {file.name for file in out.iterdir()} == {"result.json", "serving.png", "steps.npz"}
+    printed = capsys.readouterr().out
+    assert "time to first token" in printed
+    assert "keeps up" in printed
+
+
+def test_claims_are_judged_by_what_users_see():
+    claims = [
+        {"id": "fast", "says": "fast", "source": "text", "metric": "ttft_p99_s", "expect": "<= 1 us"},
+        {"id": "all", "says": "all", "source": "text", "metric": "num_requests", "expect": "== 40"},
+    ]
+    result = sim.simulate(Scenario.validated({**scenario_of().raw, "claims": claims}))
+    assert [verdict.verdict for verdict in result.claims] == ["refuted", "holds"]
