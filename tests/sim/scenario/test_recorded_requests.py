@@ -33,7 +33,7 @@ def test_mooncakes_lines_are_read(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,374,44\n2023-11-16 18:17:05.4799600,9,1\n",
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.97996,374,44\n2023-11-16 18:17:05.47996,9,1\n",
         "# a comment\narrived_at,num_prefill_tokens,num_decode_tokens\n3.5,374,44\n5.0,9,1\n",
         "arrival_s,input_toks,output_toks\n3.5,374,44\n5.0,9,1\n",
     ],
