@@ -18,6 +18,7 @@ import contextlib
 import heapq
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -221,6 +222,7 @@ _worker: _Worker | None = None
 
 def _begin(space: Space, limits: Limits) -> None:
     global _worker  # noqa: PLW0603  # one for each process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that searches
     end_with_parent()
     _worker = _Worker(space, limits)
 
@@ -536,10 +538,19 @@ def _executors(jobs: int, space: Space, limits: Limits) -> Iterator[_Submit]:
     pools = [
         ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(space, limits)) for _ in range(jobs)
     ]
+    given: list[Future[Any]] = []
+
+    def submit(family: int, task: str, arguments: tuple[Any, ...]) -> "Future[Any]":
+        given[:] = [future for future in given if not future.done()]
+        given.append(pools[family % jobs].submit(_do, task, arguments))
+        return given[-1]
+
     try:
-        yield lambda family, task, arguments: pools[family % jobs].submit(_do, task, arguments)
+        yield submit
     finally:
+        if any(not future.done() for future in given):  # interrupted: nobody waits for these results
+            for pool in pools:
+                for process in list((pool._processes or {}).values()):  # there is no other way
+                    process.terminate()
         for pool in pools:
-            for process in list((pool._processes or {}).values()):  # nobody waits for its result
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

@@ -217,10 +217,33 @@ def search_scenario(
         limit=section.limit if limit is None else limit,
         jobs=jobs,
         limits=limits,
+        first=_usual(space),
         on_progress=on_progress,
     )
     tied = () if searched.is_interrupted else _ties(searched, jobs, limits)
     return Found(searched=searched, scenario=scenario, own=own, objective=objective, tied=tied)
+
+
+def _usual(space: Space) -> list[Candidate]:
+    """Return two strategies that people would begin with: an interrupt then has something to show.
+
+    No pipeline, experts within a node, and as many microbatches as there are; with and without full recomputation.
+    """
+
+    def distance(candidate: Candidate) -> tuple[int, ...]:
+        s, node = candidate.strategy, space.cluster.gpus_per_node
+        return (
+            s.cp,
+            s.pp,
+            abs(s.ep - min(node, space.model.experts or 1)),
+            s.tp,
+            -candidate.zero,
+            -candidate.microbatches,
+        )
+
+    kinds = {candidate.recompute for candidate in space.candidates}
+    of_kind = [[one for one in space.candidates if one.recompute == kind] for kind in sorted(kinds & {"none", "full"})]
+    return [min(candidates, key=distance) for candidates in of_kind]
 
 
 def with_best_as_rival(
