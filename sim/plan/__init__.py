@@ -17,7 +17,7 @@ Contents
   `gather_costs`: those of the collectives around sliced experts;
   `pricing`: what protocols make of messages.
 - `sim.plan.serving_costs`: what a step of a server costs; `serving_kernels`: by kernels and collectives;
-  `serving_tables`: by measured times of layers.
+  `serving_tables`: by measured times of layers; `serving_plan`: its operations, for the engine.
 - `sim.plan.folding`: lanes that run alike are run once.
 - `sim.plan.logs`: bytes between every two ranks, and tokens of experts, where a run wants them.
 - `sim.plan.bounds`: lower bounds on the time of a batch.
