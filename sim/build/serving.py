@@ -44,6 +44,7 @@ _SAME: Final = (
     "role",
     "gpu_memory_utilization",
     "kv_blocks",
+    "kv_cache_dtype",
     "prefix_caching",
     "long_prefill_token_threshold",
     "max_prefill_tokens",
@@ -303,7 +304,7 @@ def _kv_blocks(
         working = forward_working_bytes(model, mesh, limits.max_num_batched_tokens)
         logits = limits.max_num_seqs * model.padded_vocab(tp) / tp * model.logit_bytes if stage.has_head else 0.0
         left = limits.gpu_memory_utilization * cluster.device.memory_bytes - CONTEXT_BYTES - weights - working - logits
-        of_block = limits.block_size * _kv_bytes_per_token(model, stage, tp)
+        of_block = limits.block_size * limits.kv_share * _kv_bytes_per_token(model, stage, tp)
         if left < of_block:
             raise InvalidValueError(
                 "workload.server.gpu_memory_utilization",

@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.plan.exchange_costs import Tokens
 from sim.plan.ops import Transfer
 from sim.plan.serving_costs import RankBatch, StepTime, rank_batches, sample_tokens
 from sim.plan.serving_layers import INDEX, PARTS, LayerPrices, alone_s, line, mean_chunk
@@ -228,18 +229,31 @@ class KernelSteps(LayerPrices):
                 ("ep_combine", self.transfers("reduce_scatter", groups, num_bytes)),
             ]
         else:
-            lane = mesh.ep_groups(stage)[0]
-            share = counts.reshape(mesh.strategy.ep, -1).sum(axis=1) / max(1, counts.sum())
-            owned = np.repeat(np.asarray(tokens, dtype=float), self._tp) / self._tp
-            copies = owned[:, None] * model.top_k * share
             of_token = model.expert_hidden * float(model.formats.dispatch_bytes(model.dtype_bytes))
-            back = float(model.expert_hidden * model.dtype_bytes)
-            there = self.costs.exchanges.round_trip(lane, lane, copies * of_token, group=0)[0]
-            again = self.costs.exchanges.round_trip(lane, lane, copies * back, group=0)[1]
+            there = self._all_to_all(stage, tokens, counts, of_token)[0]
+            again = self._all_to_all(stage, tokens, counts, float(model.expert_hidden * model.dtype_bytes))[1]
             made = [("ep_dispatch", (there,)), ("ep_combine", (again,))]
         if self._tp > 1:
             made.append(("tp", self.transfers("all_gather", self._tp_groups(stage), self.tp_bytes(max(tokens)))))
         return made
+
+    def _all_to_all(
+        self, stage: int, tokens: Sequence[int], counts: NDArray[np.int64], token_bytes: float
+    ) -> tuple[Transfer, Transfer]:
+        """Return the all-to-all of tokens to their experts' ranks, and back, of `token_bytes` for each token.
+
+        By way of nodes a token is sent once to a node and once to a rank, whose shares of the copies are as `counts`.
+        """
+        mesh, top_k, exchanges = self.work.mesh, self.work.model.top_k, self.costs.exchanges
+        lane = mesh.ep_groups(stage)[0]
+        share = counts.reshape(mesh.strategy.ep, -1).sum(axis=1) / max(1, counts.sum())
+        owned = np.repeat(np.asarray(tokens, dtype=float), self._tp)[:, None] / self._tp
+        if not self.work.network.all_to_all_algorithm.relays_by_node:
+            return exchanges.round_trip(lane, lane, owned * (top_k * share * token_bytes), group=0)
+        node, _ = self.work.cluster.node_positions(lane)
+        of_node = np.bincount(node, share)
+        to_ranks, to_nodes = (token_bytes * owned * (1 - (1 - part) ** top_k) for part in (share, of_node))
+        return exchanges.relayed_trips(lane, lane, Tokens(to_ranks=to_ranks[None], to_nodes=to_nodes[None]), group=0)[0]
 
     def _exchange_mean(self, stage: int, tokens: int) -> Floats:
         assert self.loads is not None

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -52,7 +53,7 @@ class LayerPrices:
         )
         self.loads = ExpertLoads(work) if work.model.experts else None
         s = work.mesh.strategy
-        self._tp = s.tp
+        self._tp, self._kv_share = s.tp, work.limits.kv_share
         first = 0
         self.stage_kinds: list[list[tuple[Layer, int]]] = []
         """Kinds of layers of each stage, with their numbers."""
@@ -118,7 +119,8 @@ class LayerPrices:
         """Return attention of `num` decodes to `context` tokens each."""
         attention, tp, context = layer.attention, self._tp, max(1, context)
         if isinstance(attention, LatentAttention):
-            return self._price([k for k in attention.decode_kernels(num, context, tp=tp) if isinstance(k, Attention)])
+            kernels = [k for k in attention.decode_kernels(num, context, tp=tp) if isinstance(k, Attention)]
+            return self._price([replace(k, num_bytes=self._kv_share * k.num_bytes) for k in kernels])
         assert isinstance(attention, GroupedQueryAttention)
         heads, kv_heads = attention.heads // tp, max(1, attention.kv_heads // tp)
         attended = min(context, attention.window or context, attention.chunk or context)
@@ -127,7 +129,7 @@ class LayerPrices:
             kind="attention",
             operation="attention",
             flops=4.0 * num * attended * heads * attention.head_dim,
-            num_bytes=float(2 * num * (attended * kv_heads + heads) * width),
+            num_bytes=float(2 * num * (self._kv_share * attended * kv_heads + heads) * width),
             batch=num,
             query_length=1,
             kv_length=attended,
