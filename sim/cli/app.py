@@ -235,7 +235,7 @@ def why(
     """Say why a step takes as long as it does: its critical path, and what each part being free would gain."""
 
 
-@_command("sim.cli.why.compare_command", "compare a.yaml out/result.json -o compare.png")
+@_command("sim.cli.why.compare_command", "compare ep64_tp16_pp4 ep16_tp16_pp4 -o compare.png")
 def compare(
     runs: Annotated[
         list[str],

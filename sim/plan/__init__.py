@@ -3,7 +3,8 @@
 Contents
 --------
 - `sim.plan.pipeline`, `passes`, `collective`: the plans of a model, of passes of given times, and of one collective.
-- `sim.plan.what_if`: a plan without some of its costs; `jitter`: a plan whose passes vary.
+- `sim.plan.what_if`: a plan without some of its costs; `even_stages`: whose stages compute equally long;
+  `jitter`: whose passes vary.
 - `sim.plan.ops`: what a pass is made of.
 - `sim.plan.lowering`: a pass becomes operations; `layers`: those of a layer; `expert_block`: those of its experts;
   `tp_overlap`: collectives over TP in pieces next to products; `expert_overlap`: exchanges of tokens next to kernels;
