@@ -18,7 +18,13 @@ from sim.results.stages import stages_ns
 from sim.run.conservation import check_expert_tokens
 from sim.run.explain import explain_run
 from sim.run.imbalance_bound import IMBALANCE_BOUND, imbalance_bound
-from sim.run.resources import Resources, cluster_and_routing_bytes, estimate_of_plan, minimum_of_work
+from sim.run.resources import (
+    Resources,
+    cluster_and_routing_bytes,
+    cluster_and_routing_s,
+    estimate_of_plan,
+    minimum_of_work,
+)
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated, Value, pair_use
 from sim.run.stage_memory import stage_memory
 from sim.scenario.scenario import Scenario
@@ -61,6 +67,7 @@ class ModelRun(ScenarioRun):
             num_microbatches=work.num_microbatches * work.visits_of_stage,
             is_drawn=not work.has_balanced_routing,
             base_bytes=cluster_and_routing_bytes(work),
+            base_s=cluster_and_routing_s(work),
         )
 
     def _simulate(self, options: RunOptions) -> Simulated:
