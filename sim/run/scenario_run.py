@@ -15,7 +15,7 @@ import numpy as np
 from sim.build.assumptions import Assumption
 from sim.engine.run_state import Plan
 from sim.engine.simulation import Run
-from sim.errors import SimulationError
+from sim.errors import MoesimError, SimulationError
 from sim.plan.bounds import Bounds
 from sim.plan.collective import CollectivePlan
 from sim.plan.logs import PairUse
@@ -145,7 +145,11 @@ class ScenarioRun(ABC):
         is_flow = self.scenario.spec.network.fidelity == "flow"
         if not is_flow and self.minimum_resources().num_events < LEAST_LONG_EVENTS:
             return None
-        expected = self.estimated_resources()
+        try:
+            with bounded_memory():
+                expected = self.estimated_resources()
+        except MoesimError:  # the run fails as well, and says where
+            return None
         return expected if expected.cpu_s is not None and expected.cpu_s > LONG_RUN_S else None
 
     def simulate(self, options: RunOptions) -> Simulated:
