@@ -31,9 +31,6 @@ from sim.run.simulate import build_run
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.scenario import Scenario
 
-sys.path.append(str(Path(__file__).parents[1] / "tools"))
-from scenario_draws import draw_scenario
-
 _TIMES = (1, 4, 16)
 """By which microbatches and sequences of drawn scenarios are multiplied, by turns."""
 _FACTOR = 2.0
@@ -59,6 +56,9 @@ class Compared:
 
 def drawn_scenarios(seed: int) -> Iterator[tuple[str, Scenario]]:
     """Yield scenarios of a model with their names, for ever; a scenario that is refused is left out."""
+    sys.path.append(str(Path(__file__).parents[1] / "tools"))
+    from scenario_draws import draw_scenario  # noqa: PLC0415  # reads the whole schema, which takes seconds
+
     number = 0
     with tempfile.TemporaryDirectory() as folder:
         while True:
@@ -92,13 +92,15 @@ def compare(name: str, scenario: Scenario, *, most_s: int) -> Compared | str:
     return found
 
 
-def print_table(found: Sequence[Compared]) -> None:
-    """Print a row for each simulation, and how many are within a factor of 2."""
-    print(f"{'simulation':<24}{'run':>9}{'expected':>10}{'memory':>10}{'expected':>10}   ratio of run, process, memory")
-    for one in found:
-        memory = f"{one.peak_bytes / 1e6:>7,.0f} MB{one.expected_bytes / 1e6:>7,.0f} MB"
-        ratios = "  ".join(f"{ratio:.2f}" for ratio in one.ratios)
-        print(f"{one.name:<24}{one.run_s:>7.2f} s{one.run_expected_s:>8.2f} s{memory}   {ratios}")
+def print_row(one: Compared) -> None:
+    """Print what a simulation took, and what it was expected to take."""
+    memory = f"{one.peak_bytes / 1e6:>7,.0f} MB{one.expected_bytes / 1e6:>7,.0f} MB"
+    ratios = "  ".join(f"{ratio:.2f}" for ratio in one.ratios)
+    print(f"{one.name:<24}{one.run_s:>7.2f} s{one.run_expected_s:>8.2f} s{memory}   {ratios}", flush=True)
+
+
+def print_shares(found: Sequence[Compared]) -> None:
+    """Print how many estimates are within a factor of 2."""
     for position, what in enumerate(("time of the run", "time of the process", "memory")):
         ratios = sorted(one.ratios[position] for one in found)
         within = sum(1 / _FACTOR <= ratio <= _FACTOR for ratio in ratios)
@@ -141,6 +143,7 @@ def main() -> None:
     arguments = parser.parse_args()
     build_run(load_scenario("ep16_tp16_pp4")).simulate(RunOptions())  # imports what is imported at a first run
     found: list[Compared] = []
+    print(f"{'simulation':<24}{'run':>9}{'expected':>10}{'memory':>10}{'expected':>10}   ratio of run, process, memory")
     for name in arguments.cases:
         changes = [*CASES[name].changes, "claims=[]"]
         _add(found, name, load_scenario("ep16_tp16_pp4", overrides=changes), arguments.most_s)
@@ -149,7 +152,7 @@ def main() -> None:
         if len(found) < num_wanted:
             _add(found, name, scenario, arguments.most_s)
     if found:
-        print_table(found)
+        print_shares(found)
 
 
 def _add(found: list[Compared], name: str, scenario: Scenario, most_s: int) -> None:
@@ -158,6 +161,7 @@ def _add(found: list[Compared], name: str, scenario: Scenario, most_s: int) -> N
         print(f"{name}: {one[:100]}", file=sys.stderr)
     else:
         found.append(one)
+        print_row(one)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from sim.run.stage_memory import stage_memory
 from sim.scenario.scenario import Scenario
 from workloads.memory import params_per_rank, reserved_bytes
 from workloads.mesh_metrics import explain_mesh_metrics, mesh_metrics
+from workloads.schedules import Pass
 
 __all__ = ["BLOCKING_EXCHANGE", "EXCHANGE", "ModelRun"]
 
@@ -61,9 +62,12 @@ class ModelRun(ScenarioRun):
     def estimated_resources(self) -> Resources:
         """Return what the run is expected to need."""
         work = self.work
+        plan = PipelinePlan(work, folds=not work.jitter.is_on)
+        a_backward = Pass("B", work.num_microbatches // 2)  # the first and the last may be whole where most are not
+        splits = work.kind.trains and plan.pipeline_order.is_split(0, a_backward)
         return estimate_of_plan(
-            PipelinePlan(work, folds=not work.jitter.is_on),
-            kinds=work.kind.pass_kinds,
+            plan,
+            kinds=(*work.kind.pass_kinds, "W") if splits else work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
             is_drawn=not work.has_balanced_routing,
             base_bytes=cluster_and_routing_bytes(work),

@@ -9,6 +9,7 @@ from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.kernel_costs import KernelCosts
 from sim.plan.pipeline import PipelinePlan
+from sim.run.model_run import ModelRun
 from sim.run.resources import (
     LONG_RUN_S,
     PROCESS_S,
@@ -77,6 +78,22 @@ def test_an_estimate_of_time_grows_by_the_same_for_each_microbatch():
     assert most is not None
     assert few > PROCESS_S
     assert most - more == pytest.approx(2 * (more - few))
+
+
+def test_weight_passes_of_their_own_are_counted():
+    """As they run in a zero-bubble schedule."""
+    changes = [
+        *SMALL,
+        "parallel.convention=megatron",
+        "parallel.strategy=EP16_TP16_PP4",
+        "parallel.sp=true",
+        "schedule.kind=zb_h1",
+    ]
+    run = build_run(load_scenario("ep64_tp16_pp4_training", overrides=changes))
+    assert isinstance(run, ModelRun)
+    found = run.estimated_resources()
+    stats = run_plan(PipelinePlan(run.work), link_timeline=False).stats
+    assert stats.num_stage_ops <= found.num_ops <= 1.05 * stats.num_stage_ops
 
 
 def test_flows_count_as_what_they_cost():
