@@ -1,6 +1,7 @@
 """The requests of a server: those of a trace, or drawn ones."""
 
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from workloads.serving.lengths import Lengths
 from workloads.serving.requests import Request
 from workloads.serving.server import ServerLimits
 
-__all__ = ["check_requests", "requests_of"]
+__all__ = ["CLOSED_LOOPS", "check_requests", "requests_of"]
+
+CLOSED_LOOPS: Final = 10
+"""Requests of a closed loop over its concurrency, where no count is given: InferenceX sends so many."""
 
 
 def requests_of(scenario: Scenario, section: RequestsSection, seed: int) -> tuple[Request, ...]:
@@ -21,7 +25,7 @@ def requests_of(scenario: Scenario, section: RequestsSection, seed: int) -> tupl
     if section.trace is not None:
         return _of_trace(scenario, section)
     streams = np.random.default_rng(np.random.SeedSequence(seed)).spawn(3)
-    count = section.count or 0
+    count = section.count or CLOSED_LOOPS * (section.concurrency or 0)
     prompts = _lengths("input", section.input).draw(streams[0], count)
     outputs = _lengths("output", section.output).draw(streams[1], count)
     times = np.zeros(count)

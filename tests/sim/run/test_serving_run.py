@@ -129,6 +129,13 @@ def test_a_shared_prefix_is_computed_once():
     assert metrics["prefix_hit_fraction"] == pytest.approx(39 * 256 / (40 * 512))
 
 
+def test_a_closed_loop_sends_ten_times_its_concurrency_and_a_length_may_be_a_number():
+    simulated = run({"concurrency": 4, "input": 100, "output": 5})
+    assert simulated.metrics["num_requests"] == 40
+    assert {row["input_tokens"] for row in simulated.requests} == {100}
+    assert "workload.requests.count" in {item.key for item in simulated.assumptions}
+
+
 def test_a_server_that_gets_more_than_it_can_do_falls_behind():
     often = {**DRAWN, "rate": "20000/s", "count": 400}
     assert run(server={"max_num_seqs": 4}, requests=often).metrics["is_stable"] is False
