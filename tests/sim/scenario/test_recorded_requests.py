@@ -98,9 +98,7 @@ def test_a_block_that_does_not_divide_the_parts_of_prompts_is_refused(tmp_path):
 
 
 def test_more_copies_of_a_trace_than_can_be_kept_are_refused(tmp_path):
-    with pytest.raises(
-        InvalidValueError, match=r"workload.requests.repeat must make at most 1,000,000 requests"
-    ):
+    with pytest.raises(InvalidValueError, match=r"workload.requests.repeat must make at most 1,000,000 requests"):
         work_of(tmp_path, "repeat: 600000")
 
 
