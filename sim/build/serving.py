@@ -13,12 +13,12 @@ from sim.build.exchange_overlap import network_of
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.runtime import formats_of, fusions_of, runtime_of
+from sim.build.served_requests import CLOSED_LOOPS, check_requests, requests_of
 from sim.errors import InvalidValueError
 from sim.scenario.recordings.arrays import Shape
-from sim.scenario.recordings.requests import read_requests
 from sim.scenario.recordings.step_times import read_step_times
 from sim.scenario.scenario import Scenario
-from sim.scenario.serving_section import LengthsSection, RequestsSection, ServingWorkload
+from sim.scenario.serving_section import ServingWorkload
 from topology.cluster import Cluster
 from topology.profiles import DeviceProfile
 from topology.uncertainty import MODEL_ITSELF, Factors
@@ -31,10 +31,8 @@ from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.routing.settings import RoutingSettings
 from workloads.schedules import schedule_kind_of
-from workloads.serving.arrivals import arrival_times_s
-from workloads.serving.lengths import Lengths
 from workloads.serving.requests import Request
-from workloads.serving.server import ServerLimits, default_limits
+from workloads.serving.server import REQUEST_S, ServerLimits, default_limits
 
 __all__ = ["LayerTimes", "ServingWork", "build_serving"]
 
@@ -46,6 +44,7 @@ _SAME: Final = (
     "role",
     "gpu_memory_utilization",
     "kv_blocks",
+    "kv_cache_dtype",
     "prefix_caching",
     "long_prefill_token_threshold",
     "max_prefill_tokens",
@@ -55,6 +54,14 @@ _SAME: Final = (
     "cuda_graph_sizes",
 )
 """Keys of the server that are fields of its limits."""
+_FP8_RECIPE: Final = "blockwise"
+"""Recipe by which products in fp8 are priced where none is given.
+
+aiconfigurator has tensorwise products of TensorRT-LLM with a cast of the input: [16, 2048] x [2048, 2048] takes 13.8 us
+on an H200, and 6.9 us with scales of blocks; SGLang's tensorwise products on an H100 take what those of blocks take.
+"""
+_OF_RUNTIME: Final = ("attention", "fp8_recipe", "dispatch_dtype", "dispatcher")
+"""Keys of `runtime` that steps of a server follow."""
 _PER_SEQUENCE: Final = ("layer", "sequences", "time_us")
 
 
@@ -89,6 +96,8 @@ class ServingWork:
     """Requests in the system at any time (closed loop); None: requests come at their times."""
     num_warmup: int
     """Requests, the first, that metrics of requests leave out."""
+    count_every: int
+    """One of so many requests counts in metrics of requests."""
     limits: ServerLimits
     """Limits of the server; `kv_blocks` is given."""
     stage_layers: tuple[int, ...]
@@ -153,6 +162,10 @@ def _build(scenario: Scenario) -> ServingWork:
     assumptions: list[Assumption] = []
     given, scenario = scenario, _under_vllm(scenario, assumptions)
     cluster, model = cluster_of(scenario), model_of(scenario)
+    if model.dtype == "fp8" and not scenario.is_given("runtime.fp8_recipe"):
+        why = "serving casts inside of other kernels; tensorwise products were measured with a cast of their own"
+        assumptions.append(Assumption("runtime.fp8_recipe", _FP8_RECIPE, why))
+        scenario = scenario.without_judgement().variant({"runtime.fp8_recipe": _FP8_RECIPE})
     formats = formats_of(scenario, model, cluster.device, trains=False)
     model = replace(model, formats=formats, fusions=fusions_of(scenario, model, trains=False))
     _check_model(model)
@@ -160,6 +173,7 @@ def _build(scenario: Scenario) -> ServingWork:
     mesh = mesh_of(scenario, cluster, model)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
     _check_strategy(scenario, mesh)
+    _check_runtime(scenario)
     layout = pipeline_layout_of(
         scenario, model, mesh, schedule_kind_of("gpipe").layout_on(mesh.num_stages, mesh.strategy.vpp)
     )
@@ -169,8 +183,11 @@ def _build(scenario: Scenario) -> ServingWork:
         limits = replace(limits, kv_blocks=blocks)
         why = "what weights, activations and context leave of the memory, least of the ranks"
         assumptions.append(Assumption("workload.server.kv_blocks", blocks, why))
-    requests = _requests(given, workload.requests, spec.seed)
-    _check_requests(requests, limits)
+    requests = requests_of(given, workload.requests, spec.seed)
+    check_requests(requests, limits)
+    if workload.requests.count is None and workload.requests.trace is None:
+        why = f"{CLOSED_LOOPS} times the concurrency, as InferenceX sends"
+        assumptions.append(Assumption("workload.requests.count", len(requests), why))
     profile = profile_of(given, cluster.device)
     if spec.profile is None and workload.layer_times is None:
         assumptions.append(Assumption("profile", *why_profile(profile, cluster.device)))
@@ -183,6 +200,7 @@ def _build(scenario: Scenario) -> ServingWork:
         requests=requests,
         concurrency=workload.requests.concurrency,
         num_warmup=workload.requests.warmup,
+        count_every=workload.requests.count_every,
         limits=limits,
         stage_layers=tuple(layout.layers),
         routing=routing_of(given, cluster, mesh.ep_groups(0)[0], shape=shape, expert_layers=expert_layers),
@@ -232,6 +250,15 @@ def _check_strategy(scenario: Scenario, mesh: Mesh) -> None:
         raise InvalidValueError("network.fidelity", rule, scenario.spec.network.fidelity, hint)
 
 
+def _check_runtime(scenario: Scenario) -> None:
+    """Refuse what a runtime says that steps of a server do not follow."""
+    for key, value in scenario.spec.runtime.given().items():
+        if key not in _OF_RUNTIME:
+            rule = f"be left out with workload.kind serving, which has {', '.join(_OF_RUNTIME)} alone"
+            hint = "Write workload.server.host_time for the host, and cuda_graph_sizes for graphs."
+            raise InvalidValueError(f"runtime.{key}", rule, value, hint)
+
+
 def _limits(
     scenario: Scenario, workload: ServingWorkload, cluster: Cluster, assumptions: list[Assumption]
 ) -> ServerLimits:
@@ -257,12 +284,15 @@ def _limits(
             shown = getattr(server, key) if getattr(server, key) is not None else "0 s"
             why = "schedules the next step while the GPUs work" if key == "host_time" else f"the default of {whose}"
             assumptions.append(Assumption(f"workload.server.{key}", shown, why))
+    if server.request_time is None:
+        why = "what requests to vLLM 0.19 take to its scheduler"
+        assumptions.append(Assumption("workload.server.request_time", f"{1e3 * REQUEST_S:g} ms", why))
     return ServerLimits(
         **values,
         **{key: getattr(server, key) for key in _SAME},
         balancer_interval_s=server.balancer_interval,
         host_s=server.host_time or 0.0,
-        request_s=server.request_time,
+        request_s=REQUEST_S if server.request_time is None else server.request_time,
     )
 
 
@@ -277,7 +307,7 @@ def _kv_blocks(
         working = forward_working_bytes(model, mesh, limits.max_num_batched_tokens)
         logits = limits.max_num_seqs * model.padded_vocab(tp) / tp * model.logit_bytes if stage.has_head else 0.0
         left = limits.gpu_memory_utilization * cluster.device.memory_bytes - CONTEXT_BYTES - weights - working - logits
-        of_block = limits.block_size * _kv_bytes_per_token(model, stage, tp)
+        of_block = limits.block_size * limits.kv_share * _kv_bytes_per_token(model, stage, tp)
         if left < of_block:
             raise InvalidValueError(
                 "workload.server.gpu_memory_utilization",
@@ -299,84 +329,13 @@ def _kv_bytes_per_token(model: ModelSpec, stage: StageParameters, tp: int) -> fl
     )
 
 
-def _requests(scenario: Scenario, section: RequestsSection, seed: int) -> tuple[Request, ...]:
-    """Return the requests: those of the trace, or drawn ones."""
-    if section.trace is not None:
-        return _of_trace(scenario, section)
-    streams = np.random.default_rng(np.random.SeedSequence(seed)).spawn(3)
-    count = section.count or 0
-    prompts = _lengths("input", section.input).draw(streams[0], count)
-    outputs = _lengths("output", section.output).draw(streams[1], count)
-    times = np.zeros(count)
-    if section.arrival is not None:
-        rate = section.rate_per_s or 1.0
-        times = arrival_times_s(section.arrival, streams[2], count, rate_per_s=rate, cv=section.cv, burst=section.burst)
-    shared = section.shared_prefix
-    return tuple(
-        Request(
-            name=str(number),
-            arrival_s=time,
-            prompt_tokens=prompt,
-            output_tokens=output,
-            prefix_hashes=(0,) if 0 < shared <= prompt else (),
-            hash_tokens=max(1, shared),
-        )
-        for number, (time, prompt, output) in enumerate(
-            zip(times.tolist(), prompts.tolist(), outputs.tolist(), strict=True)
-        )
-    )
-
-
-def _lengths(key: str, section: LengthsSection | None) -> Lengths:
-    try:
-        return Lengths(**(section or LengthsSection()).model_dump())
-    except InvalidValueError as error:
-        raise error.at(field=f"workload.requests.{key}.{error.field}") from None
-
-
-def _of_trace(scenario: Scenario, section: RequestsSection) -> tuple[Request, ...]:
-    path = scenario.file_beside("workload.requests.trace", section.trace or "")
-    read = read_requests(path)
-    last = read[-1].arrival_s
-    period = last + last / max(1, len(read) - 1)
-    highest = 1 + max((max(request.prefix_hashes, default=0) for request in read), default=0)
-    made: list[Request] = []
-    for copy in range(section.repeat):
-        for request in read:
-            if section.count is not None and len(made) >= section.count:
-                return tuple(made)
-            made.append(
-                replace(
-                    request,
-                    name=str(len(made)),
-                    arrival_s=(request.arrival_s + copy * period) / section.speed,
-                    prefix_hashes=tuple(name + copy * highest for name in request.prefix_hashes),
-                )
-            )
-    return tuple(made)
-
-
-def _check_requests(requests: tuple[Request, ...], limits: ServerLimits) -> None:
-    """Refuse a request that no cache of the server's size can hold, and parts of prompts that are no whole blocks."""
-    capacity = (limits.kv_blocks or 0) * limits.block_size
-    for request in requests:
-        if request.total_tokens > capacity:
-            raise InvalidValueError(
-                "workload.server.kv_blocks",
-                rule=f"hold the {request.total_tokens:,} tokens of request {request.name} "
-                f"({request.prompt_tokens:,} of its prompt)",
-                value=f"{limits.kv_blocks} blocks of {limits.block_size} tokens, {capacity:,} in all",
-                hint="Use more memory or ranks, or shorter requests.",
-            )
-        if request.prefix_hashes and request.hash_tokens % limits.block_size and len(request.prefix_hashes) > 1:
-            rule, hint = f"divide the {request.hash_tokens} tokens of a part of the trace's prompts", "Write 16."
-            raise InvalidValueError("workload.server.block_size", rule, limits.block_size, hint)
-
-
 def _layer_times(scenario: Scenario, workload: ServingWorkload, model: ModelSpec) -> LayerTimes | None:
     section = workload.layer_times
     if section is None:
         return None
+    if workload.server.step_times == "full":
+        rule, hint = "be classes with workload.layer_times", "Remove it: tables have no collectives to simulate."
+        raise InvalidValueError("workload.server.step_times", rule, "full", hint)
     if model.experts and section.moe is None:
         raise InvalidValueError("workload.layer_times.moe", "be given for a model with experts", "nothing", "Add moe.")
 

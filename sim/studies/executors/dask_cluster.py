@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from sim.errors import InvalidValueError, SimulationError
-from sim.studies.executors.chunk import Chunk, ChunkRefusedError, run_chunk
+from sim.studies.executors.chunk import Chunk, ChunkRefusedError, program_of_worker, run_chunk
 from sim.studies.executors.executor import Ended, Executor, refused_by_worker
 from sim.studies.store.keys import program_digest
 
@@ -103,7 +103,7 @@ class DaskCluster(Executor):
     def _check_workers(self) -> None:
         """Refuse a cluster without workers, and workers with another program."""
         try:
-            found = self._client.run(program_digest)
+            found = self._client.run(program_of_worker)
         except (OSError, TimeoutError, ImportError, AttributeError) as error:
             hint = "Install this version of moesim on every worker."
             shown = f"{self.name} ({' '.join(str(error).split())[:200]})"

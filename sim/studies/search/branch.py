@@ -18,6 +18,7 @@ import contextlib
 import heapq
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -34,14 +35,16 @@ from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
-from sim.studies.search.bounds import TightBounds, cheap_bounds_s
+from sim.studies.search.bounds import TightBounds, cheap_bounds_s, has_alike_stages
+from sim.studies.search.kept import KeptSimulations
 from sim.studies.search.space import Candidate, Space
+from sim.studies.store.record import Record
 from workloads.schedules import SCHEDULES
 
-__all__ = ["DEFAULT_GAP", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
+__all__ = ["DEFAULT_GAP", "LEVELS", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
 
 DEFAULT_GAP: Final = 0.01
-_STEPS: Final = ("cheap", "family", "tight", "simulated")
+LEVELS: Final = ("cheap", "family", "tight", "simulated")
 """How closely a candidate has been looked at."""
 _MOST_KINDS: Final = 8
 """Kinds of strategies of which the best is simulated in any case."""
@@ -94,6 +97,8 @@ class Searched:
     """The best bound of each candidate. Shape [candidates]."""
     looked_at: NDArray[np.int64]
     """How closely each was looked at: position in cheap, family, tight, simulated. Shape [candidates]."""
+    reasons: list[str | None]
+    """Why each was not simulated: a key of `excluded`; None: it was."""
     excluded: dict[str, int]
     """Why candidates were not simulated -> how many: `bound`, `memory`, `refused`, `left`."""
     lower_bound_s: float
@@ -123,6 +128,7 @@ def search(
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
     first: Sequence[Candidate] = (),
+    kept: KeptSimulations | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Searched:
     """Search a space for the fastest strategy that fits.
@@ -141,12 +147,14 @@ def search(
         What one simulation may need.
     first
         Candidates that are simulated before all others, such as the document's.
+    kept
+        What keeps simulations, and has those of earlier studies.
     on_progress
         Called after each simulation.
 
     An interrupt ends the search with what is known.
     """
-    return _Search(space, gap, limit, limits, on_progress).run(jobs, first)
+    return _Search(space, gap, limit, limits, on_progress).run(jobs, first, kept)
 
 
 def simulate_candidate(scenario: Scenario, candidate: Candidate, *, number: int, limits: Limits = NO_LIMITS) -> Outcome:
@@ -175,11 +183,13 @@ def simulate_candidate(scenario: Scenario, candidate: Candidate, *, number: int,
 class _Worker:
     """What a process knows: the space, the limits, and the times of layers so far."""
 
-    def __init__(self, space: Space, limits: Limits) -> None:
-        self.space, self.limits, self.bounds = space, limits, TightBounds()
+    def __init__(self, space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
+        self.space, self.limits, self.bounds, self.kept = space, limits, TightBounds(), kept
 
     def family(self, representative: int, members: Sequence[int]) -> list[float]:
         """Return the bounds of a family in seconds, from the times of its layers."""
+        if not has_alike_stages(self.space.scenario):
+            return [0.0] * len(members)
         scenario, number = self.space.scenario_of(self.space.candidates[representative]), self.space.model.layers
         places = np.arange(number)
         few = _few_layers(self.space, representative)
@@ -194,6 +204,8 @@ class _Worker:
         except (MoesimError, MemoryError):
             return [0.0] * len(members)
         times = times[:, places]
+        if runtime_of(scenario).overlap_moe:
+            return [0.0] * len(members)
         return [_family_bound_s(self.space, self.space.candidates[member], times) for member in members]
 
     def tight(self, number: int) -> tuple[float, bool, str | None]:
@@ -213,16 +225,36 @@ class _Worker:
             scenario = self.space.scenario_of(candidate)
         except MoesimError as error:
             return Outcome(number=number, candidate=candidate, problem=_rule(error))
+        if self.kept is not None:
+            changes = candidate.changes(trains=self.space.trains)
+            return _outcome(candidate, number, self.kept.record(scenario, changes, self.limits))
         return simulate_candidate(scenario, candidate, number=number, limits=self.limits)
+
+
+def _outcome(candidate: Candidate, number: int, record: Record) -> Outcome:
+    """Return the outcome of a candidate whose simulation is kept."""
+    if record.problem is not None:
+        return Outcome(number=number, candidate=candidate, problem=record.problem)
+    values = record.values
+    return Outcome(
+        number=number,
+        candidate=candidate,
+        step_s=float(values["step_time_s"]),
+        memory_bytes=float(values["total"]),
+        fits=bool(values["fits"]),
+        tokens_per_s=float(values["tokens_per_s"]),
+        parts_s=dict(record.parts_s),
+    )
 
 
 _worker: _Worker | None = None
 
 
-def _begin(space: Space, limits: Limits) -> None:
+def _begin(space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
     global _worker  # noqa: PLW0603  # one for each process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that searches
     end_with_parent()
-    _worker = _Worker(space, limits)
+    _worker = _Worker(space, limits, kept)
 
 
 def _do(task: str, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401  # what the task returns
@@ -261,13 +293,14 @@ class _Search:
         self._best_s = float("inf")
         self._excluded = {"memory": 0, "refused": 0}
         self._problems: dict[str, int] = {}
+        self._why: dict[int, str] = {}
         self._pending: dict[Future[Any], tuple[str, tuple[int, ...], int]] = {}
         self._num_tasks = 0
 
-    def run(self, jobs: int, first: Sequence[Candidate]) -> Searched:
+    def run(self, jobs: int, first: Sequence[Candidate], kept: KeptSimulations | None) -> Searched:
         """Search until the gap is proven, the limit is reached, or an interrupt comes."""
         began, interrupted = time.perf_counter(), False
-        with _executors(jobs, self._space, self._limits) as submit:
+        with _executors(jobs, self._space, self._limits, kept) as submit:
             try:
                 self._start(first, submit)
                 self._loop(submit, 2 * max(1, jobs))
@@ -419,6 +452,7 @@ class _Search:
         heapq.heappush(self._heap, (float(self._bounds[number]), number, self._stamp[number]))
 
     def _exclude(self, number: int, why: str, problem: str | None = None) -> None:
+        self._why[number] = why
         self._level[number] = _EXCLUDED
         self._excluded[why] += 1
         if problem is not None:
@@ -442,6 +476,10 @@ class _Search:
             outcomes=list(self._outcomes),
             bounds_s=self._bounds.copy(),
             looked_at=np.where(simulated, 3, np.maximum(self._level, np.where(self._level < 0, 2, 0))),
+            reasons=[
+                None if simulated[number] else self._why.get(number, "bound" if is_over[number] else "left")
+                for number in range(len(self._level))
+            ],
             excluded={**self._excluded, "bound": int((open_ & is_over).sum()), "left": left},
             lower_bound_s=bound_s if bound_s < float("inf") else 0.0,
             gap=self._best_s / bound_s - 1 if has_best else None,
@@ -509,8 +547,11 @@ def _family_bound_s(space: Space, candidate: Candidate, times_s: NDArray[np.floa
     microbatches = candidate.microbatches * batches
     layers = times_s[:, : space.model.layers]
     forward, whole = layers
-    if space.model.layers % number or SCHEDULES[candidate.schedule].layout not in {"row", "round_robin"}:
-        return float(whole.sum() / s.pp * microbatches) if s.pp > 1 else float(whole.sum() * microbatches)
+    kind = SCHEDULES[candidate.schedule]
+    if kind.pairs or kind.layout not in {"row", "round_robin"}:
+        return 0.0  # passes run at the same time, or the ways of microbatches are others
+    if space.model.layers % number:
+        return float(whole.sum() / s.pp * microbatches)
     chunks = whole.reshape(number, -1).sum(axis=1)
     before = forward.reshape(number, -1).sum(axis=1) if SCHEDULES[candidate.schedule].splits_backward else chunks
     own = chunks.reshape(s.vpp, s.pp).sum(axis=0) * microbatches
@@ -519,10 +560,10 @@ def _family_bound_s(space: Space, candidate: Candidate, times_s: NDArray[np.floa
 
 
 @contextlib.contextmanager
-def _executors(jobs: int, space: Space, limits: Limits) -> Iterator[_Submit]:
+def _executors(jobs: int, space: Space, limits: Limits, kept: KeptSimulations | None) -> Iterator[_Submit]:
     """Yield what gives a task to the process of its family; with one job, tasks run here when they are given."""
     if jobs <= 1:
-        worker = _Worker(space, limits)
+        worker = _Worker(space, limits, kept)
 
         def run_here(family: int, task: str, arguments: tuple[Any, ...]) -> "Future[Any]":
             del family
@@ -534,12 +575,22 @@ def _executors(jobs: int, space: Space, limits: Limits) -> Iterator[_Submit]:
         return
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
     pools = [
-        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(space, limits)) for _ in range(jobs)
+        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(space, limits, kept))
+        for _ in range(jobs)
     ]
+    given: list[Future[Any]] = []
+
+    def submit(family: int, task: str, arguments: tuple[Any, ...]) -> "Future[Any]":
+        given[:] = [future for future in given if not future.done()]
+        given.append(pools[family % jobs].submit(_do, task, arguments))
+        return given[-1]
+
     try:
-        yield lambda family, task, arguments: pools[family % jobs].submit(_do, task, arguments)
+        yield submit
     finally:
+        if any(not future.done() for future in given):  # interrupted: nobody waits for these results
+            for pool in pools:
+                for process in list((pool._processes or {}).values()):  # there is no other way
+                    process.terminate()
         for pool in pools:
-            for process in list((pool._processes or {}).values()):  # nobody waits for its result
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

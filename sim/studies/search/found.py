@@ -1,6 +1,6 @@
 """What a search has found, in words and for JSON: the best, the certificate, and where others stand.
 
-A certificate says what excludes the rest. `bounds` of the JSON lets anybody check it: each candidate that was not
+A certificate says what excludes the rest. The rows of `Found.bounds` let anybody check it: each candidate that was not
 simulated has a bound which is above the best over 1 + gap, or does not fit, or is refused.
 """
 
@@ -15,7 +15,8 @@ from sim.run.parallel_runs import run_many
 from sim.run.resources import NO_LIMITS, Limits
 from sim.scenario.scenario import Scenario
 from sim.scenario.search_section import SearchSpec
-from sim.studies.search.branch import Outcome, Progress, Searched, search, simulate_candidate
+from sim.studies.search.branch import LEVELS, Outcome, Progress, Searched, search, simulate_candidate
+from sim.studies.search.kept import kept_simulations
 from sim.studies.search.space import Candidate, Space, space_of
 from sim.studies.uncertainty import draw_factors, drawn
 
@@ -71,7 +72,11 @@ class Found:
         if best is None or best.step_s is None:
             if searched.is_complete:
                 return f"None of the {num:,} strategies in this space can be run: {_why_none(searched)}."
-            return f"No strategy that fits was found among {num:,} so far."
+            tried = sum(searched.excluded.values()) - searched.excluded["bound"] - searched.excluded["left"]
+            return (
+                f"No strategy that fits was found among {num:,} so far: {len(searched.outcomes):,} simulated, "
+                f"{tried:,} found not to fit or to run."
+            )
         seen = f"{len(searched.outcomes):,} simulated"
         excluded = searched.excluded
         reasons = [
@@ -94,6 +99,25 @@ class Found:
         known = 100 * (searched.gap or 0.0)
         return f"{best.candidate.name} is at most {known:.1f} % above the best of the {num:,} in this space: {rest}."
 
+    def bounds(self) -> list[dict[str, Any]]:
+        """Return every candidate with its bound, how closely it was looked at, and what became of it."""
+        searched = self.searched
+        simulated = {outcome.number: outcome for outcome in searched.outcomes}
+        rows = []
+        for number, candidate in enumerate(searched.space.candidates):
+            outcome = simulated.get(number)
+            rows.append(
+                {
+                    "name": candidate.name,
+                    "bound_s": float(searched.bounds_s[number]),
+                    "looked_at": LEVELS[int(searched.looked_at[number])],
+                    "step_time_s": None if outcome is None else outcome.step_s,
+                    "fits": None if outcome is None else outcome.fits,
+                    "excluded_by": searched.reasons[number],
+                }
+            )
+        return rows
+
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON; times in seconds."""
         searched, best = self.searched, self.searched.best
@@ -103,7 +127,7 @@ class Found:
             "objective": self.objective,
             "certificate": self.sentence,
             "is_complete": searched.is_complete,
-            "best": None if best is None else best.candidate.changes(trains=trains),
+            "best": None if best is None else {**searched.space.fixed, **best.candidate.changes(trains=trains)},
             "best_strategy": None if best is None else best.candidate.strategy.name,
             "best_name": None if best is None else best.candidate.name,
             "best_step_time_s": None if best is None else best.step_s,
@@ -134,9 +158,10 @@ class Found:
         return sorted(fitting, key=lambda one: (one.step_s or 0.0, one.number))
 
     def _pareto(self) -> list[Outcome]:
-        """Return those than which none is both faster and smaller, among all that were simulated and fit."""
+        """Return those than which none is both faster and smaller, of what fits, with the scenario's own strategy."""
         front: list[Outcome] = []
-        for one in self._fitting():
+        own = [] if self.own is None or not self.own.fits or self.own.step_s is None else [self.own]
+        for one in sorted([*self._fitting(), *own], key=lambda one: (one.step_s or 0.0, one.number)):
             if one.memory_bytes is not None and all(one.memory_bytes < (other.memory_bytes or 0.0) for other in front):
                 front.append(one)
         return front
@@ -195,32 +220,66 @@ def search_scenario(
     objective: str = "step_time",
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
+    store: str | None = None,
     on_space: Callable[[Space], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Found:
     """Search the strategies of a scenario; what is not given here is as its section `search:` has it.
 
+    Simulations of candidates are kept in the store at the path or URL `store`, and taken from it.
+
     Raises
     ------
     InvalidValueError
-        The scenario has no strategies, a key is no axis, or nothing is legal.
+        The scenario has no strategies, a key is no axis, nothing is legal, or the database is no store.
+    OutputError
+        The store cannot be written.
     """
     section = scenario.spec.search or SearchSpec()
     if objective not in OBJECTIVES:
         raise InvalidValueError("--objective", f"be one of {', '.join(OBJECTIVES)}", objective, "Leave it out.")
     space = space_of(scenario, fix={**section.fix, **(fix or {})}, over={**section.over, **(over or {})})
     on_space(space)
+    kept = None if store is None else kept_simulations(store, scenario, space.values, len(space.candidates))
     own = _own_outcome(scenario, limits)
-    searched = search(
-        space,
-        gap=section.gap if gap is None else gap,
-        limit=section.limit if limit is None else limit,
-        jobs=jobs,
-        limits=limits,
-        on_progress=on_progress,
-    )
+    try:
+        searched = search(
+            space,
+            gap=section.gap if gap is None else gap,
+            limit=section.limit if limit is None else limit,
+            jobs=jobs,
+            limits=limits,
+            kept=kept,
+            first=_usual(space),
+            on_progress=on_progress,
+        )
+    finally:
+        if kept is not None:
+            kept.close()
     tied = () if searched.is_interrupted else _ties(searched, jobs, limits)
     return Found(searched=searched, scenario=scenario, own=own, objective=objective, tied=tied)
+
+
+def _usual(space: Space) -> list[Candidate]:
+    """Return two strategies that people would begin with: an interrupt then has something to show.
+
+    No pipeline, experts within a node, and as many microbatches as there are; with and without full recomputation.
+    """
+
+    def distance(candidate: Candidate) -> tuple[int, ...]:
+        s, node = candidate.strategy, space.cluster.gpus_per_node
+        return (
+            s.cp,
+            s.pp,
+            abs(s.ep - min(node, space.model.experts or 1)),
+            s.tp,
+            -candidate.zero,
+            -candidate.microbatches,
+        )
+
+    kinds = {candidate.recompute for candidate in space.candidates}
+    of_kind = [[one for one in space.candidates if one.recompute == kind] for kind in sorted(kinds & {"none", "full"})]
+    return [min(candidates, key=distance) for candidates in of_kind]
 
 
 def with_best_as_rival(

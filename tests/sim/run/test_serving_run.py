@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import sim
+from sim.cli.run import run_command
 from sim.errors import InvalidValueError
 from sim.results.serving import ServedRequests, ServingSteps, check_serving, metrics_of_serving
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
+from workloads.collectives.settings import ALL_TO_ALLS
 
 DENSE = {
     "cluster": {"preset": "dgx-h100", "num_nodes": 1, "gpus_per_node_used": 1},
@@ -73,6 +75,29 @@ def test_every_mesh_serves_under_both_policies_and_passes_its_checks(policy, mod
     assert metrics["itl_mean_s"] > 0
 
 
+@pytest.mark.parametrize(
+    ("model", "parallel", "gpus", "exchange"),
+    [
+        ({}, {"tp": 2}, 2, None),
+        ({}, {"pp": 2}, 2, None),
+        (MOE, {"dp": 4, "ep": 4}, 4, "all_gather"),
+        (MOE, {"dp": 4, "ep": 4}, 4, "all_to_all"),
+        (MOE, {"tp": 2, "dp": 2, "ep": 4}, 4, "all_gather"),
+    ],
+)
+def test_steps_by_class_take_what_steps_take_that_the_engine_runs(model, parallel, gpus, exchange):
+    """Within 1 %: classes interpolate, and a class of tokens stands for draws of layers and steps."""
+    requests = {"concurrency": 12, "count": 24, "input": {"kind": "uniform", "least": 300, "most": 900}}
+    requests |= {"output": {"kind": "uniform", "least": 6, "most": 18}}
+    server = {"exchange": exchange} if exchange else {}
+    fast, full = (
+        run(requests, model=model, parallel=parallel, gpus=gpus, server={**server, "step_times": kind}).metrics
+        for kind in ("classes", "full")
+    )
+    for metric in ("ttft_mean_s", "tpot_mean_s", "e2e_latency_mean_s"):
+        assert fast[metric] == pytest.approx(full[metric], rel=0.01)
+
+
 def test_more_requests_at_a_time_make_more_tokens_a_second_and_each_user_waits_longer():
     closed = {"count": 60, "input": {"tokens": 256}, "output": {"tokens": 24}}
     few, many = (run({**closed, "concurrency": n}).metrics for n in (2, 20))
@@ -80,9 +105,35 @@ def test_more_requests_at_a_time_make_more_tokens_a_second_and_each_user_waits_l
     assert many["tokens_per_s_per_user"] < few["tokens_per_s_per_user"]
 
 
+@pytest.mark.parametrize("name", [*ALL_TO_ALLS])
+def test_every_all_to_all_carries_tokens_between_data_parallel_ranks(name):
+    """Over two nodes, where a token that relays carry crosses once."""
+    raw = scenario_of(
+        {**DRAWN, "count": 8}, model={**MOE, "experts": 16}, parallel={"dp": 16, "ep": 16}, gpus=8
+    ).raw | {"network": {"all_to_all": name}}
+    raw["cluster"] = {"preset": "dgx-h100", "num_nodes": 2}
+    simulated = simulate_scenario(Scenario.validated(raw))
+    assert simulated.path_ns["ep_dispatch"] > 0
+    assert simulated.path_ns["ep_combine"] > 0
+
+
+def test_a_cache_in_fp8_holds_twice_as_many_blocks_and_is_read_in_less_time():
+    requests = {**DRAWN, "count": 20, "input": {"tokens": 20000}}
+    wide, narrow = (run(requests, server={"kv_cache_dtype": dtype}).metrics for dtype in ("auto", "fp8"))
+    assert narrow["kv_blocks"] == pytest.approx(2 * wide["kv_blocks"], abs=2)
+    assert narrow["tpot_mean_s"] < wide["tpot_mean_s"]
+
+
 def test_a_shared_prefix_is_computed_once():
     metrics = run({**DRAWN, "rate": "2/s", "shared_prefix": 256}).metrics
     assert metrics["prefix_hit_fraction"] == pytest.approx(39 * 256 / (40 * 512))
+
+
+def test_a_closed_loop_sends_ten_times_its_concurrency_and_a_length_may_be_a_number():
+    simulated = run({"concurrency": 4, "input": 100, "output": 5})
+    assert simulated.metrics["num_requests"] == 40
+    assert {row["input_tokens"] for row in simulated.requests} == {100}
+    assert "workload.requests.count" in {item.key for item in simulated.assumptions}
 
 
 def test_a_server_that_gets_more_than_it_can_do_falls_behind():
@@ -159,3 +210,55 @@ def test_metrics_of_two_requests_by_hand():
     assert metrics["goodput_requests_per_s"] == pytest.approx(1e7)
     assert metrics["output_tokens_per_s_per_gpu"] == pytest.approx(2e7)
     assert check_serving(served, steps, is_fcfs=True, is_decode=False) == []
+
+
+def test_the_folder_has_result_steps_and_picture(tmp_path, capsys):
+    path = tmp_path / "scenario.json"
+    path.write_text(json.dumps(scenario_of(slo={"ttft": "1 s"}).raw), encoding="utf-8")
+    out = tmp_path / "out"
+    assert run_command(str(path), as_json=False, out=str(out), check=False) == 0
+    assert {file.name for file in out.iterdir()} == {"result.json", "serving.png", "steps.npz"}
+    printed = capsys.readouterr().out
+    assert "time to first token" in printed
+    assert "keeps up" in printed
+
+
+def test_claims_are_judged_by_what_users_see():
+    claims = [
+        {"id": "fast", "says": "fast", "source": "text", "metric": "ttft_p99_s", "expect": "<= 1 us"},
+        {"id": "all", "says": "all", "source": "text", "metric": "num_requests", "expect": "== 40"},
+    ]
+    result = sim.simulate(Scenario.validated({**scenario_of().raw, "claims": claims}))
+    assert [verdict.verdict for verdict in result.claims] == ["refuted", "holds"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("qwen3_30b_h100", ["workload.requests.count=40"]),
+        ("deepseek_v3_decode_dp64", ["workload.requests.count=40"]),
+        ("document_decode", ["workload.requests.count=96", "workload.requests.concurrency=64"]),
+    ],
+)
+def test_bundled_servers_serve(name, changes):
+    result = sim.simulate(name, overrides=changes)
+    assert result.metrics["num_requests"] >= 20
+    if name == "document_decode":
+        verdicts = {verdict.claim.id: verdict.verdict for verdict in result.claims}
+        assert verdicts == dict.fromkeys(("decode-throughput", "decode-in-flight"), "refuted") | {
+            "decode-latency": "holds"
+        }
+
+
+def test_latent_attention_is_priced_for_prompts_and_decodes_in_one_batch():
+    mla = {"kv_heads": 8, "q_lora_rank": 512, "kv_lora_rank": 128, "qk_nope_head_dim": 64}
+    mla |= {"qk_rope_head_dim": 32, "v_head_dim": 64}
+    short, long = (run({**DRAWN, "input": {"tokens": tokens}}, model=mla).metrics for tokens in (256, 2048))
+    assert short["ttft_mean_s"] < long["ttft_mean_s"]
+    assert short["tpot_mean_s"] < long["tpot_mean_s"]
+
+
+def test_a_window_makes_decodes_of_long_contexts_cheaper():
+    requests = {**DRAWN, "count": 20, "input": {"tokens": 30000}}
+    whole, window = (run(requests, model=model).metrics for model in ({}, {"sliding_window": 512}))
+    assert window["tpot_mean_s"] < whole["tpot_mean_s"]
