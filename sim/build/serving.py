@@ -34,7 +34,7 @@ from workloads.schedules import schedule_kind_of
 from workloads.serving.arrivals import arrival_times_s
 from workloads.serving.lengths import Lengths
 from workloads.serving.requests import Request
-from workloads.serving.server import ServerLimits, default_limits
+from workloads.serving.server import REQUEST_S, ServerLimits, default_limits
 
 __all__ = ["LayerTimes", "ServingWork", "build_serving"]
 
@@ -55,6 +55,14 @@ _SAME: Final = (
     "cuda_graph_sizes",
 )
 """Keys of the server that are fields of its limits."""
+_FP8_RECIPE: Final = "blockwise"
+"""Recipe by which products in fp8 are priced where none is given.
+
+aiconfigurator has tensorwise products of TensorRT-LLM with a cast of the input: [16, 2048] x [2048, 2048] takes 13.8 us
+on an H200, and 6.9 us with scales of blocks; SGLang's tensorwise products on an H100 take what those of blocks take.
+"""
+_OF_RUNTIME: Final = ("attention", "fp8_recipe", "dispatch_dtype", "dispatcher")
+"""Keys of `runtime` that steps of a server follow."""
 _PER_SEQUENCE: Final = ("layer", "sequences", "time_us")
 
 
@@ -89,6 +97,8 @@ class ServingWork:
     """Requests in the system at any time (closed loop); None: requests come at their times."""
     num_warmup: int
     """Requests, the first, that metrics of requests leave out."""
+    count_every: int
+    """One of so many requests counts in metrics of requests."""
     limits: ServerLimits
     """Limits of the server; `kv_blocks` is given."""
     stage_layers: tuple[int, ...]
@@ -153,6 +163,10 @@ def _build(scenario: Scenario) -> ServingWork:
     assumptions: list[Assumption] = []
     given, scenario = scenario, _under_vllm(scenario, assumptions)
     cluster, model = cluster_of(scenario), model_of(scenario)
+    if model.dtype == "fp8" and not scenario.is_given("runtime.fp8_recipe"):
+        why = "serving casts inside of other kernels; tensorwise products were measured with a cast of their own"
+        assumptions.append(Assumption("runtime.fp8_recipe", _FP8_RECIPE, why))
+        scenario = scenario.without_judgement().variant({"runtime.fp8_recipe": _FP8_RECIPE})
     formats = formats_of(scenario, model, cluster.device, trains=False)
     model = replace(model, formats=formats, fusions=fusions_of(scenario, model, trains=False))
     _check_model(model)
@@ -160,6 +174,7 @@ def _build(scenario: Scenario) -> ServingWork:
     mesh = mesh_of(scenario, cluster, model)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
     _check_strategy(scenario, mesh)
+    _check_runtime(scenario)
     layout = pipeline_layout_of(
         scenario, model, mesh, schedule_kind_of("gpipe").layout_on(mesh.num_stages, mesh.strategy.vpp)
     )
@@ -183,6 +198,7 @@ def _build(scenario: Scenario) -> ServingWork:
         requests=requests,
         concurrency=workload.requests.concurrency,
         num_warmup=workload.requests.warmup,
+        count_every=workload.requests.count_every,
         limits=limits,
         stage_layers=tuple(layout.layers),
         routing=routing_of(given, cluster, mesh.ep_groups(0)[0], shape=shape, expert_layers=expert_layers),
@@ -232,6 +248,15 @@ def _check_strategy(scenario: Scenario, mesh: Mesh) -> None:
         raise InvalidValueError("network.fidelity", rule, scenario.spec.network.fidelity, hint)
 
 
+def _check_runtime(scenario: Scenario) -> None:
+    """Refuse what a runtime says that steps of a server do not follow."""
+    for key, value in scenario.spec.runtime.given().items():
+        if key not in _OF_RUNTIME:
+            rule = f"be left out with workload.kind serving, which has {', '.join(_OF_RUNTIME)} alone"
+            hint = "Write workload.server.host_time for the host, and cuda_graph_sizes for graphs."
+            raise InvalidValueError(f"runtime.{key}", rule, value, hint)
+
+
 def _limits(
     scenario: Scenario, workload: ServingWorkload, cluster: Cluster, assumptions: list[Assumption]
 ) -> ServerLimits:
@@ -257,12 +282,15 @@ def _limits(
             shown = getattr(server, key) if getattr(server, key) is not None else "0 s"
             why = "schedules the next step while the GPUs work" if key == "host_time" else f"the default of {whose}"
             assumptions.append(Assumption(f"workload.server.{key}", shown, why))
+    if server.request_time is None:
+        why = "what requests to vLLM 0.19 take to its scheduler"
+        assumptions.append(Assumption("workload.server.request_time", f"{1e3 * REQUEST_S:g} ms", why))
     return ServerLimits(
         **values,
         **{key: getattr(server, key) for key in _SAME},
         balancer_interval_s=server.balancer_interval,
         host_s=server.host_time or 0.0,
-        request_s=server.request_time,
+        request_s=REQUEST_S if server.request_time is None else server.request_time,
     )
 
 

@@ -113,10 +113,11 @@ def metrics_of_serving(
     num_gpus: int,
     slo_s: Mapping[str, float],
     num_warmup: int = 0,
+    count_every: int = 1,
     is_open: bool = True,
 ) -> dict[str, float | int | bool]:
     """Return the metrics by name; a quantity that no request has is left out."""
-    kept = slice(min(num_warmup, len(served.arrival_ns) - 1), None)
+    kept = slice(min(num_warmup, len(served.arrival_ns) - 1), None, count_every)
     first_ns, last_ns = int(served.arrival_ns.min()), int(served.end_ns.max())
     duration_s = max(1, last_ns - first_ns) / 1e9
     ttft_s, latency_s = (served.first_ns - served.arrival_ns)[kept] / 1e9, served.latency_ns[kept] / 1e9

@@ -10,9 +10,10 @@ A study that runs many scenarios in one process is `auto` unless its scenario sa
 """
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypedDict
 
-from sim.engine.compiled.compiler import has_numba, start_s
+from sim.engine.compiled.compiler import START_S, has_numba, start_s
 from sim.engine.compiled.run import run_compiled
 from sim.engine.run_state import Plan
 from sim.engine.simulation import Run, run_plan
@@ -44,8 +45,34 @@ def run_on(
     links: bool = True,
 ) -> Run:
     """Run a plan on an engine of `ENGINES`; `num_ops` says how many operations this run and those like it have."""
-    if engine == DEFAULT_ENGINE or (engine == AUTO_ENGINE and not pays_to_compile(num_ops())):
-        run = run_plan
-    else:
-        run = run_compiled
-    return run(plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended, links=links)
+    options: _Options = {
+        "max_events": max_events,
+        "link_timeline": link_timeline,
+        "keep_ended": keep_ended,
+        "links": links,
+    }
+    if engine == DEFAULT_ENGINE:
+        return run_plan(plan, **options)
+    if engine == AUTO_ENGINE and not pays_to_compile(num_ops()):
+        run = run_plan(plan, **options)
+        return replace(run, stats=replace(run.stats, why_not_compiled=_why_not(num_ops())))
+    return run_compiled(plan, **options)
+
+
+# ---- private ------------------------------------------------------------------------------------------------------
+
+
+class _Options(TypedDict):
+    """What both engines take."""
+
+    max_events: int
+    link_timeline: bool
+    keep_ended: bool
+    links: bool
+
+
+def _why_not(num_ops: int) -> str | None:
+    """Return what keeps the compiled kernel from paying; None where SimPy's processes are simply quicker."""
+    if num_ops * _OP_S <= START_S["kept"] or not has_numba():
+        return None
+    return "no compiled kernel is kept: `--set engine=compiled` makes one, which takes about a minute"

@@ -70,6 +70,7 @@ class ServingRun(ScenarioRun):
             num_gpus=work.mesh.world,
             slo_s=work.slo_s,
             num_warmup=work.num_warmup,
+            count_every=work.count_every,
             is_open=work.concurrency is None,
         )
         parts = _account(log, steps, int(served.arrival_ns.min()), int(served.end_ns.max()), work.num_groups)

@@ -71,6 +71,8 @@ class RequestsSection(Section):
     """Tokens that all prompts begin with, such as those of a system prompt."""
     warmup: Annotated[int, count_of("workload.requests.count", least=0)] = 0
     """Requests, the first by arrival, that no metric of requests counts."""
+    count_every: Annotated[int, count_of("workload.requests.count")] = 1
+    """One of so many requests, the first and each n-th after it, counts in metrics of requests."""
 
     @property
     def rate_per_s(self) -> float | None:
@@ -164,8 +166,8 @@ class ServerSection(Section):
     """Time after which the balancer learns the ranks' counts again [s]."""
     host_time: Seconds | None = None
     """Time between two steps in which the host schedules and the GPUs wait [s]; null: 0."""
-    request_time: Seconds = 0.0
-    """Time of a request from its arrival to the scheduler [s]: HTTP, template and tokeniser."""
+    request_time: Seconds | None = None
+    """Time of a request from its arrival to the scheduler [s]: HTTP, template and tokeniser; null: 10 ms."""
     cuda_graph_sizes: (
         Annotated[tuple[Annotated[int, count_of("workload.requests.count")], ...], Field(max_length=1000)] | None
     ) = None
@@ -235,7 +237,6 @@ class ServingWorkload(Section):
         "stress",
         "what_if",
         "jitter",
-        "runtime",
         "placement",
         "engine",
         "search",

@@ -27,6 +27,7 @@ from sim.results.memory import most_in_flight
 from sim.results.quantities import format_quantity
 from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
+from sim.scenario.engine_names import AUTO_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
 from sim.studies.chunks import under_schedule
@@ -197,7 +198,13 @@ def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
     """Return a schedule's run, or why it cannot run the work."""
     changes = under_schedule(scenario, name)
     try:
-        simulated = simulate_scenario(scenario.variant(changes), link_timeline=False)
+        simulated = simulate_scenario(
+            scenario.variant(changes),
+            link_timeline=False,
+            links=False,
+            engine=AUTO_ENGINE,
+            runs_alike=len(SCHEDULES),
+        )
     except InvalidValueError as error:
         return error.problem
     except MoesimError as error:

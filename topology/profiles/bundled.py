@@ -42,8 +42,13 @@ PROFILES: Final = {
     "h20-sxm": ("h20_sxm",),
     "b200-sxm": ("b200_sxm",),
     "rtx-pro-6000": ("rtx_pro_6000",),
+    "rtx-4090": ("rtx_pro_6000",),
 }
-"""Device -> its files: its own one first, then those of devices with the same chip, from which it borrows."""
+"""Device -> its files: its own one first, then those of devices with the same chip, from which it borrows.
+
+The RTX 4090 was not measured, and borrows from the next generation's card with the same kind of memory: its kernels are
+as slow, over the roofline of the 4090, as those of the RTX PRO 6000.
+"""
 
 CLOCKS: Final = {"a100-pcie-80gb": 252.9 / 271.2, "a100-pcie-40gb": 252.9 / 271.2}
 """Clock under load of a device over that of its chip at full power, by the largest products of each (mamf)."""

@@ -249,6 +249,8 @@ ENDED_PLACE: Final = next(_slot)
 PIECE_HEAD: Final = next(_slot)
 PIECE_TAIL: Final = next(_slot)
 PIECE_PARENT: Final = next(_slot)
+# sets of members whose rates were solved, [sets, most members + 1]: how many, and their transfers
+KNOWN_SET: Final = next(_slot)
 # links
 OWNER: Final = next(_slot)  # alone: its number * 2; component: its number * 2 + 1
 LINK_STAMP: Final = next(_slot)
@@ -332,6 +334,7 @@ WANTED: Final = next(_slot)  # by link, while rates are solved
 USED: Final = next(_slot)
 TAKEN: Final = next(_slot)
 SHARE_RATE: Final = next(_slot)
+KNOWN_RATE: Final = next(_slot)  # of members of known sets, as KNOWN_SET
 
 NUM_HEADER: Final = next(_slot)
 FLOAT_COLUMNS: Final = frozenset(range(FLOW_BYTES, NUM_HEADER))
@@ -398,6 +401,10 @@ COMPUTE_ENTRY: Final = 4
 COLLECTIVE_ENTRY: Final = 5
 SERVICE_ENTRY: Final = 6
 
+NUM_KNOWN: Final = 1024
+"""Sets of members whose rates are kept, for equal sets come again; a set may take the place of another."""
+MOST_KNOWN: Final = 8
+"""Most members of such a set."""
 REFERENCE_BITS: Final = 20
 """A reference names a row: entry * 2**20 + its place in the entry, as in `sim.engine.recorder`."""
 

@@ -19,7 +19,7 @@ from sim.engine.simulation import EngineStats, Run, collector_paused, run_plan
 from sim.engine.trace import LinkUse, Trace
 from sim.errors import MoesimError
 
-__all__ = ["run_compiled", "run_kernel", "step_time_ns"]
+__all__ = ["run_compiled", "run_kernel", "run_lowered", "step_time_ns"]
 
 IntArray = NDArray[np.int64]
 _MAX_STILL: Final = 1_000_000  # events at one time, as in `sim.engine.clock`
@@ -77,7 +77,7 @@ def step_time_ns(plan: Plan, kernel: RunKernel | None = None) -> int:
     try:
         with collector_paused():
             arrays = lower_plan(kept)
-            m = _run(arrays, kernel or compiled_run(), max_events=MAX_EVENTS, keeps_rows=False).m
+            m = run_lowered(arrays, kernel or compiled_run(), keeps_rows=False).m
         return max(0, int(m[at.LAST_NS] - m[at.FIRST_NS]))
     except NotLoweredError:
         return run_plan(kept, link_timeline=False).trace.step_ns
@@ -102,7 +102,7 @@ def run_kernel(
     began = time.perf_counter()
     _ = plan.folding  # the plan finds it at the first access
     arrays = lower_plan(plan)
-    memory = _run(arrays, kernel, max_events=max_events, keeps_rows=True)
+    memory = run_lowered(arrays, kernel, max_events=max_events)
     record = Record(plan, arrays, memory)
     columns, joint_rows = record.rows()
     tokens = record.tokens()
@@ -149,11 +149,16 @@ def run_kernel(
     )
 
 
-# ---- private ------------------------------------------------------------------------------------------------------
+def run_lowered(
+    arrays: ArrayPlan, kernel: RunKernel, *, max_events: int = MAX_EVENTS, keeps_rows: bool = True
+) -> Memory:
+    """Run the kernel on a lowered plan to its end, and give it memory when it needs more.
 
-
-def _run(arrays: ArrayPlan, kernel: RunKernel, *, max_events: int, keeps_rows: bool) -> Memory:
-    """Run the kernel to its end, and give it memory when it needs more."""
+    Raises
+    ------
+    NotLoweredError
+        It gave up, or a lane still waits.
+    """
     memory = _first_state(arrays, max_events, keeps_rows=keeps_rows)
     status = at.NEEDS_MEMORY
     while status == at.NEEDS_MEMORY:
@@ -163,6 +168,9 @@ def _run(arrays: ArrayPlan, kernel: RunKernel, *, max_events: int, keeps_rows: b
     if status != at.HAS_RUN or memory.m[at.NUM_BLOCKED] or memory.column(at.IS_ASLEEP).any():
         raise NotLoweredError("it cannot go on, and SimPy's engine says why")
     return memory
+
+
+# ---- private ------------------------------------------------------------------------------------------------------
 
 
 def _first_state(arrays: ArrayPlan, max_events: int, *, keeps_rows: bool) -> Memory:
@@ -311,8 +319,9 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
         (num_entries, _ENTRY),
         (_of_sides(arrays, ints[at.OP_COUNTS]), (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
         (_of_sides(arrays, served) if keeps_rows else 0, _SERVED),
-        (num_places + 4 * margin if keeps_rows else margin, _INTERVAL),
-        (2 * num_places + 4 * margin if keeps_rows else margin, _SHARE),
+        (2 * num_places + 4 * margin if keeps_rows else margin, _INTERVAL),
+        (6 * num_places + 4 * margin if keeps_rows else margin, _SHARE),
+        (at.NUM_KNOWN * (at.MOST_KNOWN + 1), (at.KNOWN_SET, at.KNOWN_RATE)),
         (2, (at.BYTES,)),
     ]
     return {name: size for size, names in groups for name in names}

@@ -175,6 +175,43 @@ def stop_on(m: IntArray, f: FloatArray, num_free: int, bottleneck: int, bound: i
     return num_going, num_stopped
 
 
+def known_set(m: IntArray, num_members: int) -> int:
+    """Return where the rates of a set of members stand, if they are known."""
+    number = num_members
+    for i in range(num_members):
+        number = (number * 31 + m[m[MEMBER_TRANSFER] + m[m[FREE_MEMBERS] + i]]) % 1_000_003
+    return int(number % NUM_KNOWN) * (MOST_KNOWN + 1)
+
+
+def recall_rates(m: IntArray, f: FloatArray, num_members: int) -> bool:
+    """Give members the rates that an equal set had; tell whether there was one."""
+    at = known_set(m, num_members)
+    known, rates = m[KNOWN_SET] + at, m[KNOWN_RATE] + at
+    if m[known] != num_members:
+        return False
+    for i in range(num_members):
+        if m[known + 1 + i] != m[m[MEMBER_TRANSFER] + m[m[FREE_MEMBERS] + i]]:
+            return False
+    for i in range(num_members):
+        f[m[RATE] + m[m[FREE_MEMBERS] + i]] = f[rates + 1 + i]
+    return True
+
+
+def remember_rates(m: IntArray, f: FloatArray, component: int, num_members: int) -> None:
+    """Keep the rates of a component for equal sets of members."""
+    member, i = m[m[COMPONENT_HEAD] + component], 0
+    while member >= 0:
+        m[m[FREE_MEMBERS] + i] = member
+        i += 1
+        member = m[m[MEMBER_NEXT] + member]
+    at = known_set(m, num_members)
+    known, rates = m[KNOWN_SET] + at, m[KNOWN_RATE] + at
+    m[known] = num_members
+    for i in range(num_members):
+        member = m[m[FREE_MEMBERS] + i]
+        m[known + 1 + i], f[rates + 1 + i] = m[m[MEMBER_TRANSFER] + member], f[m[RATE] + member]
+
+
 def solve_rates(m: IntArray, f: FloatArray, component: int) -> None:
     """Find the rate per flow of each member of a component."""
     num_free, member = 0, m[m[COMPONENT_HEAD] + component]
@@ -187,6 +224,9 @@ def solve_rates(m: IntArray, f: FloatArray, component: int) -> None:
         member = m[m[COMPONENT_HEAD] + component]
         f[m[RATE] + member] = 1.0 / f[m[BUSIEST] + m[m[MEMBER_TRANSFER] + member]]
         return
+    num_members = num_free
+    if num_members <= MOST_KNOWN and recall_rates(m, f, num_members):
+        return
     m[NUM_SOLVES] += 1
     num_links, level = collect_links(m, f, num_free), 0.0
     clear_links(m, f, num_links, m[USED])
@@ -195,13 +235,15 @@ def solve_rates(m: IntArray, f: FloatArray, component: int) -> None:
         level = max(level, 1.0 / most)
         num_free, num_stopped = stop_on(m, f, num_free, bottleneck, bound, level)
         if num_free == 0:
-            return
+            break
         clear_links(m, f, num_links, m[TAKEN])
         for i in range(num_stopped):
             add_weights(m, f, m[m[MEMBER_TRANSFER] + m[m[STOPPED] + i]], m[TAKEN])
         for i in range(num_links):
             link = m[m[USED_LINKS] + i]
             f[m[USED] + link] += f[m[TAKEN] + link] * level
+    if num_members <= MOST_KNOWN:
+        remember_rates(m, f, component, num_members)
 
 
 def share(m: IntArray, f: FloatArray, component: int) -> None:
@@ -322,6 +364,9 @@ FUNCTIONS = (
     is_on_link,
     find_bottleneck,
     stop_on,
+    known_set,
+    recall_rates,
+    remember_rates,
     solve_rates,
     share,
     root_of,

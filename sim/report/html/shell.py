@@ -30,6 +30,7 @@ _SCRIPTS: Final = (
     "columns.js",
     "spans.js",
     "view.js",
+    "layout.js",
     "drawing.js",
     "timeline.js",
     "curves.js",

@@ -1,5 +1,7 @@
 """The kernel of `sim.engine.compiled`, interpreted, against SimPy's processes: equal to the nanosecond, row by row."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -253,10 +255,33 @@ def build_passes_of(scenario: Scenario):
     return build_passes(scenario)
 
 
+def test_auto_says_that_no_kernel_is_kept(monkeypatch: pytest.MonkeyPatch):
+    """Where it would pay to load one, and does not pay to make one."""
+    monkeypatch.setattr(engines, "start_s", lambda: compiler.START_S["compiled"])
+    monkeypatch.setattr(engines, "has_numba", lambda: True)
+    work = PipelinePlan(make_work("TP4_PP2_DP2", "megatron", model=make_model(experts=0)))
+    options = {"max_events": 10**6, "link_timeline": False}
+    runs = [engines.run_on("auto", work, num_ops=lambda num=num: num, **options) for num in (100, 500_000)]
+    assert [run.stats.why_not_compiled is None for run in runs] == [True, False]
+    assert not any(run.stats.is_compiled for run in runs)
+
+
+def test_a_single_run_never_imports_numba():
+    """It takes half a second, which a bundled scenario does not."""
+    code = (
+        "import sys; from sim.scenario.load import load_scenario; from sim.run.simulate import simulate_scenario;"
+        "simulate_scenario(load_scenario('ep16_tp16_pp4', overrides=['workload.batches=1']));"
+        "sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not (compiler.has_numba() and compiler.is_kept()),
+    reason="compiling takes a minute: `python benchmarks/conform_engines.py` does, and keeps the kernel",
+)
 def test_the_compiled_kernel_says_what_the_interpreted_says():
-    """Compiling takes a minute where the kernel is not kept."""
-    pytest.importorskip("numba")
     step = FlatSwitchStep()
     assert differences(FlatSwitchPlan(step), compiler.compiled_run()) == []
     work = make_work("EP16_TP4_PP4", "spanning", routing="multinomial")

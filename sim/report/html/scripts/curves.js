@@ -64,7 +64,7 @@ export class Curves {
     }
     const selection = this.timeline.view.selection;
     if (selection) {
-      const gutter = /** @type {number} */ (drawing.gutterPx);
+      const gutter = drawing.gutterPx;
       const [x, end] = [Math.max(gutter, drawing.xOf(selection.from)), Math.max(gutter, drawing.xOf(selection.to))];
       context.globalAlpha = 0.22;
       context.fillStyle = this.ink.select;
@@ -81,7 +81,7 @@ export class Curves {
   drawCurve(context, curve, topPx) {
     const { drawing } = this.timeline;
     const ink = /** @type {Record<string, string>} */ (this.ink);
-    const gutter = /** @type {number} */ (drawing.gutterPx);
+    const gutter = drawing.gutterPx;
     const [top, bottom] = [topPx + CURVE_TITLE_PX, topPx + CURVE_TITLE_PX + CURVE_PX - 8];
     const y = (/** @type {number} */ value) => bottom - (value / curve.most) * (bottom - top);
     context.font = "600 12px system-ui, sans-serif";
@@ -155,7 +155,7 @@ export class Curves {
     const { drawing, view } = this.timeline;
     const line = curve.lines[number];
     const [times, values] = [this.columns[line.time], this.columns[line.value]];
-    const gutter = /** @type {number} */ (drawing.gutterPx);
+    const gutter = drawing.gutterPx;
     const pixelNs = (view.to - view.from) / (drawing.widthPx - gutter);
     let i = Math.max(0, this.lastBefore(times, view.from));
     let before = y(values[i]);

@@ -1,6 +1,7 @@
 // The drawing of the timeline: bands of stages with strips of spans, on a canvas.
 
 import { tickDistance, timeTicks } from "./format.js";
+import { AXIS_PX, BAND_GAP_PX, HEAD_PX, Layout, PATH_PX } from "./layout.js";
 import { STREAM_NAMES } from "./spans.js";
 import { sizeCanvas, styleColours } from "./view.js";
 
@@ -8,27 +9,11 @@ import { sizeCanvas, styleColours } from "./view.js";
 /** @typedef {import("./spans.js").Spans} Spans */
 /** @typedef {import("./view.js").View} View */
 
-/** @typedef {{x: number, width: number, top: number, bottom: number}} Box */
-
-/** @type {Record<string, {heightPx: number, compactPx: number}>} */
-const STRIPS = {
-  pass: { heightPx: 24, compactPx: 9 },
-  compute: { heightPx: 14, compactPx: 5 },
-  comm: { heightPx: 14, compactPx: 5 },
-  async: { heightPx: 12, compactPx: 4 },
-  p2p: { heightPx: 12, compactPx: 3 },
-  foreign: { heightPx: 16, compactPx: 4 },
-};
-export const AXIS_PX = 26;
-const PATH_PX = 16;
-export const HEAD_PX = AXIS_PX + PATH_PX + 4;
 const MOST_PATH_PIECES = 400;
-const STRIP_GAP_PX = 2;
-const BAND_GAP_PX = 10;
 const MOST_ARROWS = 300;
 const INK_NAMES = ["ink", "subtle", "line", "page", "card", "idle", "open", "stalled", "accent", "path", "select"];
 
-export class Drawing {
+export class Drawing extends Layout {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {Spans} spans
@@ -36,20 +21,14 @@ export class Drawing {
    * @param {{light: Palette, dark: Palette}} palettes
    */
   constructor(canvas, spans, view, palettes) {
+    super(spans, view);
     this.canvas = canvas;
-    this.spans = spans;
-    this.view = view;
     this.palettes = palettes;
-    this.isCompact = spans.data.bands.length > 8;
     this.colourBy = "microbatch";
     this.showsPath = true;
     this.showsArrows = true;
-    this.scrollPx = 0;
     /** @type {number} */
     this.focused = -1;
-    this.strips = Object.keys(STRIPS).filter((strip) => spans.data.tracks.strip.includes(strip));
-    this.widthPx = 300;
-    this.heightPx = 300;
     this.context = sizeCanvas(canvas, this.widthPx, this.heightPx);
     this.ink = styleColours(INK_NAMES);
     this.palette = palettes.light;
@@ -68,97 +47,8 @@ export class Drawing {
    * @param {number} heightPx
    */
   setSize(widthPx, heightPx) {
-    this.widthPx = widthPx;
-    this.heightPx = heightPx;
-    this.gutterPx = widthPx < 560 ? 56 : 150;
+    super.setSize(widthPx, heightPx);
     this.context = sizeCanvas(this.canvas, widthPx, heightPx);
-    /** @type {Record<string, {top: number, height: number}>} */
-    this.stripPlaces = {};
-    let top = 0;
-    for (const strip of this.strips) {
-      const height = this.isCompact ? STRIPS[strip].compactPx : STRIPS[strip].heightPx;
-      this.stripPlaces[strip] = { top, height };
-      top += height + (this.isCompact ? 1 : STRIP_GAP_PX);
-    }
-    this.bandPx = top + (this.isCompact ? 5 : BAND_GAP_PX);
-  }
-
-  /** The height of all bands with the axis. */
-  get fullHeightPx() {
-    return HEAD_PX + /** @type {number} */ (this.bandPx) * this.spans.data.bands.length + 4;
-  }
-
-  /** The number of the first band that is in view. */
-  get firstBandInView() {
-    return Math.floor(this.scrollPx / /** @type {number} */ (this.bandPx));
-  }
-
-  /** @param {number} timeNs */
-  xOf(timeNs) {
-    const gutter = /** @type {number} */ (this.gutterPx);
-    return gutter + ((timeNs - this.view.from) / (this.view.to - this.view.from)) * (this.widthPx - gutter);
-  }
-
-  /** @param {number} x */
-  timeAt(x) {
-    const gutter = /** @type {number} */ (this.gutterPx);
-    return this.view.from + ((x - gutter) / (this.widthPx - gutter)) * (this.view.to - this.view.from);
-  }
-
-  /** @param {number} band */
-  topOf(band) {
-    return HEAD_PX + band * /** @type {number} */ (this.bandPx) - this.scrollPx;
-  }
-
-  /**
-   * Return upper edge and height of a span on the canvas.
-   * @param {number} span
-   */
-  placeOf(span) {
-    const { strip, band } = this.spans.tracks[this.spans.track[span]];
-    const place = /** @type {any} */ (this.stripPlaces)[strip];
-    const { slot, slots } = this.spans.columns;
-    const height = place.height / slots[span];
-    return { top: this.topOf(band) + place.top + slot[span] * height, height };
-  }
-
-  /**
-   * Return the span at a point, -1 for none.
-   * @param {number} x
-   * @param {number} y
-   */
-  spanAt(x, y) {
-    const near = 2;
-    if (y >= AXIS_PX && y < HEAD_PX) {
-      const piece = this.spans.pathPieceAt(this.timeAt(x));
-      return this.spans.columns.path_span[piece] ?? -1;
-    }
-    let [best, distance] = [-1, Infinity];
-    for (const track of this.spans.tracks) {
-      const top = this.topOf(track.band);
-      if (y < top || y >= top + /** @type {number} */ (this.bandPx)) {
-        continue;
-      }
-      const first = this.spans.firstEndingAfter(track, this.timeAt(x - near));
-      for (let i = first; i < track.last && this.xOf(this.spans.start[i]) <= x + near; i += 1) {
-        const place = this.placeOf(i);
-        const away = Math.max(this.xOf(this.spans.start[i]) - x, x - this.xOf(this.spans.end[i]), 0);
-        if (y >= place.top && y < Math.max(place.top + place.height, place.top + 1) && away < distance) {
-          [best, distance] = [i, away];
-        }
-      }
-    }
-    return best;
-  }
-
-  /**
-   * Return the stall at a point, -1 for none.
-   * @param {number} x
-   * @param {number} y
-   */
-  stallAt(x, y) {
-    const band = Math.floor((y - HEAD_PX + this.scrollPx) / /** @type {number} */ (this.bandPx));
-    return y < HEAD_PX ? -1 : this.spans.stallAt(band, this.timeAt(x));
   }
 
   /** Draw everything. */
@@ -168,12 +58,12 @@ export class Drawing {
     context.fillRect(0, 0, this.widthPx, this.heightPx);
     context.save();
     context.beginPath();
-    context.rect(/** @type {number} */ (this.gutterPx), HEAD_PX, this.widthPx, this.heightPx - HEAD_PX);
+    context.rect(this.gutterPx, HEAD_PX, this.widthPx, this.heightPx - HEAD_PX);
     context.clip();
     this.drawGround();
     for (const track of this.spans.tracks) {
       const top = this.topOf(track.band);
-      if (top < this.heightPx && top + /** @type {number} */ (this.bandPx) > HEAD_PX) {
+      if (top < this.heightPx && top + this.bandPx > HEAD_PX) {
         this.drawTrack(track);
       }
     }
@@ -195,7 +85,7 @@ export class Drawing {
   drawPathStrip() {
     const { context, ink, spans, view, palette } = this;
     const { path_span: path, path_start_ns: starts, path_duration_ns: durations } = spans.columns;
-    const gutter = /** @type {number} */ (this.gutterPx);
+    const gutter = this.gutterPx;
     context.fillStyle = ink.card;
     context.fillRect(gutter, AXIS_PX, this.widthPx - gutter, HEAD_PX - AXIS_PX);
     context.fillStyle = ink.stalled;
@@ -218,8 +108,8 @@ export class Drawing {
   /** Draw the ground of each band, open passes and stalls. */
   drawGround() {
     const { context, ink, spans, view } = this;
-    const gutter = /** @type {number} */ (this.gutterPx);
-    const bandPx = /** @type {number} */ (this.bandPx) - (this.isCompact ? 5 : BAND_GAP_PX);
+    const gutter = this.gutterPx;
+    const bandPx = this.bandPx - (this.isCompact ? 5 : BAND_GAP_PX);
     context.fillStyle = ink.idle;
     spans.data.bands.forEach((_, band) => {
       context.fillRect(gutter, this.topOf(band), this.widthPx - gutter, bandPx);
@@ -229,7 +119,7 @@ export class Drawing {
       this.forBoxes(track, (x, width) => context.fillRect(x, this.topOf(track.band), width, bandPx));
     }
     const { stall_band: bands, stall_start_ns: starts, stall_duration_ns: durations } = spans.columns;
-    const [first, last] = ["compute", "comm"].map((strip) => /** @type {any} */ (this.stripPlaces)[strip]);
+    const [first, last] = ["compute", "comm"].map((strip) => this.stripPlaces[strip]);
     if (!first || !last) {
       return;
     }
@@ -253,7 +143,7 @@ export class Drawing {
   forBoxes(track, put) {
     const { start, end } = this.spans;
     const { from, to } = this.view;
-    const gutter = /** @type {number} */ (this.gutterPx);
+    const gutter = this.gutterPx;
     const scale = (this.widthPx - gutter) / (to - from);
     for (let i = this.spans.firstEndingAfter(track, from); i < track.last && start[i] < to; ) {
       const x = gutter + (Math.max(start[i], from) - from) * scale;
@@ -462,7 +352,7 @@ export class Drawing {
   /** Draw the names of bands and strips. */
   drawGutter() {
     const { context, ink, spans } = this;
-    const gutter = /** @type {number} */ (this.gutterPx);
+    const gutter = this.gutterPx;
     context.fillStyle = ink.card;
     context.fillRect(0, 0, gutter, this.heightPx);
     context.textAlign = "right";
@@ -476,7 +366,7 @@ export class Drawing {
     context.clip();
     spans.data.bands.forEach((band, number) => {
       const top = this.topOf(number);
-      if (top > this.heightPx || top + /** @type {number} */ (this.bandPx) < HEAD_PX) {
+      if (top > this.heightPx || top + this.bandPx < HEAD_PX) {
         return;
       }
       const alike = band.alike > 1 ? ` ×${band.alike}` : "";
@@ -490,7 +380,7 @@ export class Drawing {
       context.fillStyle = ink.subtle;
       context.font = "11px system-ui, sans-serif";
       for (const strip of this.strips.slice(1)) {
-        const place = /** @type {any} */ (this.stripPlaces)[strip];
+        const place = this.stripPlaces[strip];
         context.fillText(STREAM_NAMES[strip], gutter - 8, top + place.top + place.height / 2);
       }
     });
@@ -500,7 +390,7 @@ export class Drawing {
   /** Draw the axis of time at the top. */
   drawAxis() {
     const { context, ink, view } = this;
-    const gutter = /** @type {number} */ (this.gutterPx);
+    const gutter = this.gutterPx;
     context.fillStyle = ink.card;
     context.fillRect(0, 0, this.widthPx, AXIS_PX);
     context.fillStyle = ink.subtle;

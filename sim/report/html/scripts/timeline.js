@@ -1,6 +1,7 @@
 // The timeline: pointer, touch and keyboard move the view, and a span under the pointer is described.
 
-import { AXIS_PX, Drawing, HEAD_PX } from "./drawing.js";
+import { Drawing } from "./drawing.js";
+import { AXIS_PX, HEAD_PX } from "./layout.js";
 
 /** @typedef {import("./spans.js").Spans} Spans */
 /** @typedef {import("./view.js").View} View */
@@ -114,7 +115,7 @@ export class Timeline {
     } else if (this.marks && this.hasMoved) {
       view.select(drawing.timeAt(/** @type {number} */ (this.downX)), drawing.timeAt(now.x));
     } else if (this.hasMoved) {
-      view.pan((before.x - now.x) / (drawing.widthPx - /** @type {number} */ (drawing.gutterPx)));
+      view.pan((before.x - now.x) / (drawing.widthPx - drawing.gutterPx));
       this.scroller.scrollTop += before.y - now.y;
     }
     this.pointers.set(event.pointerId, now);

@@ -21,7 +21,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Return a function that opens a file in a window of its own, and what the page asked for and complained about."""
+    """Return a function that opens a file in a window of its own, and what the page requested and complained about."""
     contexts = []
 
     def open_file(path, *, width=1280, height=900, scheme="light"):

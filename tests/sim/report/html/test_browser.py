@@ -1,4 +1,4 @@
-"""The page in a real browser: it works from a file, asks for nothing, and does what its controls say."""
+"""The page in a real browser: it works from a file, requests nothing, and does what its controls say."""
 
 import re
 
@@ -42,7 +42,7 @@ def view(page):
     return page.evaluate("[moesim.view.from, moesim.view.to]")
 
 
-def test_the_page_asks_for_nothing_and_complains_about_nothing(open_page, run_page):
+def test_the_page_requests_nothing_and_complains_about_nothing(open_page, run_page):
     page = open_page(run_page)
     page.wait_for_timeout(200)
     assert page.requested == [run_page.as_uri()]
@@ -141,7 +141,7 @@ def test_the_heat_map_is_read_by_keys(open_page, run_page):
     assert said.endswith("1 times the mean.")
 
 
-def test_the_page_of_a_stress_test_asks_for_nothing_and_shows_every_remedy(open_page, tmp_path):
+def test_the_page_of_a_stress_test_requests_nothing_and_shows_every_remedy(open_page, tmp_path):
     changes = ["workload.sequences=64", "workload.sequence_length=128", "workload.microbatches=1", "model.layers=2"]
     data = stress_test("zipf_sweep", overrides=changes, skews=[0.0, 1.0], num_seeds=1)
     data["remedies"][0]["name"] = HOSTILE

@@ -57,7 +57,7 @@ def test_runs_share_an_axis(tmp_path):
     assert widths["b"] == pytest.approx(2 * widths["a"], rel=0.02)
 
 
-def test_the_colour_is_the_kind_where_it_is_asked_for(tmp_path):
+def test_the_colour_is_the_kind_where_that_is_chosen(tmp_path):
     draw_runs([ShownRun(name="a", trace=pipeline(2))], tmp_path / "a.svg", title="t", colour="kind")
     text = " ".join(drawn(tmp_path / "a.svg")["moesim-run:a"])
     assert set(re.findall(r"fill: (#\w{6})", text)) == {PASS_KIND_COLOURS["F"], PASS_KIND_COLOURS["B"]}
