@@ -317,7 +317,11 @@ def _base_of_serving(draw: random.Random, _: dict[str, str]) -> Data:
 def _lengths(draw: random.Random, tokens: int) -> Data:
     """Return tokens of prompts or answers, by any of the laws."""
     return draw.choice(
-        [{"tokens": tokens}, {"kind": "uniform", "most": tokens}, {"kind": "lognormal", "mean": tokens, "most": 4 * tokens}]
+        [
+            {"tokens": tokens},
+            {"kind": "uniform", "most": tokens},
+            {"kind": "lognormal", "mean": tokens, "most": 4 * tokens},
+        ]
     )
 
 
