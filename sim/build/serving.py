@@ -407,6 +407,9 @@ def _layer_times(scenario: Scenario, workload: ServingWorkload, model: ModelSpec
     section = workload.layer_times
     if section is None:
         return None
+    if workload.server.step_times == "full":
+        rule, hint = "be classes with workload.layer_times", "Remove it: tables have no collectives to simulate."
+        raise InvalidValueError("workload.server.step_times", rule, "full", hint)
     if model.experts and section.moe is None:
         raise InvalidValueError("workload.layer_times.moe", "be given for a model with experts", "nothing", "Add moe.")
 

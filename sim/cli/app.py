@@ -69,6 +69,14 @@ Trace = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0, max=MAX_COUNT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="FILE|URL",
+        help="Keep results in this SQLite file or SQLAlchemy URL, and take from it what is finished.",
+    ),
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="Number of processes; without it, the number of cores.")
 ]
@@ -227,7 +235,7 @@ def why(
     """Say why a step takes as long as it does: its critical path, and what each part being free would gain."""
 
 
-@_command("sim.cli.why.compare_command", "compare a.yaml out/result.json -o compare.png")
+@_command("sim.cli.why.compare_command", "compare ep64_tp16_pp4 ep16_tp16_pp4 -o compare.png")
 def compare(
     runs: Annotated[
         list[str],
@@ -287,6 +295,7 @@ def search(
     ] = None,
     changes: Changes = None,
     seed: Seed = None,
+    store: StoreOption = None,
     as_json: Json = False,
     jobs: Jobs = None,
 ) -> None:
@@ -341,15 +350,7 @@ def sweep(
         list[str] | None, _list("--metric", "Metrics of the table, the first of them drawn, instead of the usual ones")
     ] = None,
     changes: Changes = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="FILE|URL",
-            help="Keep results in this SQLite file or SQLAlchemy URL, and take from it what is finished; without it "
-            "in the folder of --out.",
-        ),
-    ] = None,
+    store: StoreOption = None,
     cluster: Annotated[
         str | None,
         typer.Option(

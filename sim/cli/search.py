@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from sim.cli.steps import check_changes, num_processes, output_file, print_result
+from sim.cli.steps import check_changes, named_path, num_processes, output_file, print_result
 from sim.errors import InvalidValueError
 from sim.report.console.search import print_search
 from sim.report.files import write_whole
@@ -51,11 +51,14 @@ def search_command(
     framework: str | None = None,
     changes: Sequence[str] = (),
     seed: int | None = None,
+    store: str | None = None,
     as_json: bool,
     jobs: int | None = None,
 ) -> int:
     """Search and print what was found; return 1 where nothing fits."""
     check_changes(changes, seed)
+    if store is not None:
+        named_path("--store", store, "--store results.sqlite")
     if framework is not None and framework not in FRAMEWORKS:
         raise InvalidValueError("--as", f"be one of {', '.join(FRAMEWORKS)}", framework, "For example: --as megatron")
     file = None if output is None else output_file(output, _YAML)
@@ -75,6 +78,7 @@ def search_command(
             limit=section.limit,
             objective=objective,
             jobs=num_processes(jobs),
+            store=store,
             on_space=on_space,
             on_progress=on_progress,
         )

@@ -32,6 +32,8 @@ __all__ = ["RequestRecord", "ServeOptions", "ServingLog", "StepRecord", "serve"]
 
 _BATCH_END, _ARRIVAL, _STEP = range(3)
 """Order of events at one time."""
+_IDLE: Final = Batch()
+"""The batch of a rank without requests."""
 _MOST_STEPS_WITHOUT_OUTPUT: Final = 100_000
 """Steps of a group, one after another, after which a run without an output is ended."""
 
@@ -204,7 +206,7 @@ class _Server:
         group.is_step_due = False
         if len(group.in_flight) >= len(group.stage_free_ns):
             return  # the end of a batch asks again
-        batches = [rank.schedule() for rank in group.ranks]
+        batches = [rank.schedule() if rank.waiting or rank.running else _IDLE for rank in group.ranks]
         if not any(batches):
             if any(rank.has_work for rank in group.ranks) and not group.in_flight:
                 raise SimulationError(self._why_stuck())
@@ -252,6 +254,8 @@ class _Server:
         log, records = self.log, self.log.requests
         prefill = decodes = running = waiting = used = largest = 0
         for rank, batch in zip(group.ranks, batches, strict=True):
+            if batch is _IDLE:
+                continue
             rank_used = rank.cache.num_blocks - rank.cache.num_free
             used += rank_used
             log.max_blocks_used = max(log.max_blocks_used, rank_used)

@@ -80,6 +80,8 @@ class KernelSteps:
             self.stage_kinds.append(work.model.layer_kinds(range(first, first + count)))
             first += count
         self._known: dict[tuple[object, ...], Floats] = {}
+        self._sums: dict[tuple[int, int, int], float] = {}
+        self._decode_sums: dict[tuple[int, int, int], tuple[float, float]] = {}
         self._expert_slice = work.model.moe_ffn.sliced(s.etp) if work.model.experts else None
 
     @property
@@ -93,16 +95,14 @@ class KernelSteps:
         stage_ns, parts = [], np.zeros(len(PARTS))
         imbalance_s = 0.0
         for stage in range(work.mesh.num_stages):
-            own = [self.own_s(stage, rank) for rank in ranks]
-            totals = [float(parts_s.sum()) for parts_s in own]
-            slowest = own[totals.index(max(totals))]
+            totals = [self._total_s(stage, rank) for rank in ranks]
+            most_s, mean_s = max(totals), sum(totals) / len(totals)
             met = self._met_s(stage, ranks)
-            mean_s = sum(totals) / len(totals)
-            if max(totals) > 0:
-                parts += slowest * (mean_s / max(totals)) + met
-            imbalance_s += max(totals) - mean_s
+            if most_s > 0:
+                parts += self.own_s(stage, ranks[totals.index(most_s)]) * (mean_s / most_s) + met
+            imbalance_s += most_s - mean_s
             host_s = work.limits.host_s if stage == 0 else 0.0
-            stage_ns.append(to_ns(max(totals) + float(met.sum()) + host_s))
+            stage_ns.append(to_ns(most_s + float(met.sum()) + host_s))
         parts_ns = [(part, round(time_s / _NS)) for part, time_s in zip(PARTS, parts.tolist(), strict=True) if time_s]
         parts_ns += [("imbalance", round(imbalance_s / _NS))] if imbalance_s else []
         rest = sum(stage_ns) - sum(ns for _, ns in parts_ns)
@@ -116,16 +116,81 @@ class KernelSteps:
 
     def own_s(self, stage: int, rank: RankBatch) -> Floats:
         """Return the time of a rank's own work on a stage, by part. Shape [PARTS]."""
-        total = np.zeros(len(PARTS))
-        for kind, (_, count) in enumerate(self.stage_kinds[stage]):
-            total += count * self._layer_by_class(stage, kind, rank)
-        if stage == 0:
-            total += self._between(rank.tokens, self._embedding)
-        if stage == self.work.mesh.num_stages - 1:
-            total += self._between(max(1, rank.num_sampled), self._head)
-        else:
-            total += self._between(rank.tokens, lambda tokens: self._send(stage, tokens))
+        total = self._by_tokens(stage, rank.tokens, rank.num_decodes if rank.chunks else -1)
+        total = total + self._at_ends(stage, rank.tokens, rank.num_sampled)
+        if rank.num_decodes:
+            context = rank.decode_context / rank.num_decodes
+            low, high = sample_tokens(int(context))
+            at_low, at_high = (self._decodes_of_stage(stage, rank.num_decodes, at) for at in (low, high))
+            total = total + _line(context, low, high, at_low, at_high)
+        if rank.chunks:
+            for kind, (_, count) in enumerate(self.stage_kinds[stage]):
+                total = total + count * self._chunks_by_class(stage, kind, rank)
         return total
+
+    def ends_s(self, stage: int, rank: RankBatch) -> tuple[Floats, Floats]:
+        """Return the exact time of what a stage does before its first layer, and after its last one. [PARTS]."""
+        before = self._embedding(rank.tokens) if stage == 0 else np.zeros(len(PARTS))
+        if stage == self.work.mesh.num_stages - 1:
+            return before, self._head(max(1, rank.num_sampled))
+        return before, self._send(stage, rank.tokens)
+
+    def _total_s(self, stage: int, rank: RankBatch) -> float:
+        """Return the sum of `own_s`; of ranks that decode alone the sums of classes are kept."""
+        if rank.chunks:
+            return float(self.own_s(stage, rank).sum())
+        key = (stage, rank.tokens, rank.num_sampled)
+        total = self._sums.get(key)
+        if total is None:
+            bare = rank._replace(num_decodes=0, decode_context=0)
+            total = self._sums[key] = float(self.own_s(stage, bare).sum())
+        if not rank.num_decodes:
+            return total
+        context = rank.decode_context / rank.num_decodes
+        low, high = sample_tokens(int(context))
+        of_class = (stage, rank.num_decodes, low)
+        ends = self._decode_sums.get(of_class)
+        if ends is None:
+            prices = [self._decodes_of_stage(stage, rank.num_decodes, at) for at in (low, high)]
+            ends = self._decode_sums[of_class] = (float(prices[0].sum()), float(prices[1].sum()))
+        if low != high:
+            return total + ends[0] + (ends[1] - ends[0]) * (context - low) / (high - low)
+        return total + ends[0]
+
+    def _by_tokens(self, stage: int, tokens: int, num_decodes: int) -> Floats:
+        """Return what all layers of a stage do with each token; `num_decodes` of them are decoded, -1: all."""
+        latent = [self._is_latent(layer) for layer, _ in self.stage_kinds[stage]]
+        decodes = sample_tokens(num_decodes)[0] if any(latent) and num_decodes >= 0 else -1
+
+        def at(size: int) -> Floats:
+            def price() -> Floats:
+                total = np.zeros(len(PARTS))
+                for layer, count in self.stage_kinds[stage]:
+                    priced = self._tokens_of_layer(layer, size, size if decodes < 0 else min(decodes, size))
+                    total += count * (priced + self._over_tp(stage, layer, size))
+                return total
+
+            return self._keep(("tokens", stage, size, decodes), price)
+
+        return self._between(tokens, at)
+
+    def _at_ends(self, stage: int, tokens: int, num_sampled: int) -> Floats:
+        """Return what a stage does before its first layer and after its last one."""
+        total = self._between(tokens, self._embedding) if stage == 0 else np.zeros(len(PARTS))
+        if stage == self.work.mesh.num_stages - 1:
+            return total + self._between(max(1, num_sampled), self._head)
+        return total + self._between(tokens, lambda size: self._send(stage, size))
+
+    def _decodes_of_stage(self, stage: int, num: int, context: int) -> Floats:
+        """Return attention of `num` decodes to `context` tokens each, in all layers of a stage."""
+
+        def price() -> Floats:
+            total = np.zeros(len(PARTS))
+            for layer, count in self.stage_kinds[stage]:
+                total += count * self._decodes(layer, num, context)
+            return total
+
+        return self._keep(("decodes", stage, num, context), price)
 
     def layer_s(self, stage: int, kind: int, rank: RankBatch) -> Floats:
         """Return the exact time of a rank's own work in a layer of a kind, without collectives over TP. [PARTS]."""
@@ -136,39 +201,6 @@ class KernelSteps:
         if rank.chunks:
             total = total + self._chunks(layer, *_mean_chunk(rank.chunks))
         return total
-
-    def _layer_by_class(self, stage: int, kind: int, rank: RankBatch) -> Floats:
-        layer = self.stage_kinds[stage][kind][0]
-
-        def by_tokens(tokens: int) -> Floats:
-            decodes = rank.num_decodes if rank.chunks and self._is_latent(layer) else tokens
-            key = ("tokens", stage, kind, tokens, decodes)
-            if key not in self._known:
-                priced = self._tokens_of_layer(layer, tokens, decodes)
-                self._known[key] = priced + self._over_tp(stage, layer, tokens)
-            return self._known[key]
-
-        total = self._between(rank.tokens, by_tokens)
-        if rank.num_decodes:
-            total = total + self._decodes_by_class(stage, kind, rank)
-        if rank.chunks:
-            total = total + self._chunks_by_class(stage, kind, rank)
-        return total
-
-    def _decodes_by_class(self, stage: int, kind: int, rank: RankBatch) -> Floats:
-        layer, context = self.stage_kinds[stage][kind][0], rank.decode_context / rank.num_decodes
-
-        def at(num: int) -> Floats:
-            low, high = sample_tokens(int(context))
-            return _line(
-                context,
-                low,
-                high,
-                self._keep(("decode", stage, kind, num, low), lambda: self._decodes(layer, num, low)),
-                self._keep(("decode", stage, kind, num, high), lambda: self._decodes(layer, num, high)),
-            )
-
-        return self._between(rank.num_decodes, at)
 
     def _chunks_by_class(self, stage: int, kind: int, rank: RankBatch) -> Floats:
         layer = self.stage_kinds[stage][kind][0]
@@ -280,8 +312,10 @@ class KernelSteps:
         return self._price([kernel])
 
     def _embedding(self, tokens: int) -> Floats:
-        total = self._price(embedding_block(self.work.model, tokens))
-        return self._keep(("embedding", tokens), lambda: total + self._all_reduce(0, tokens, "tp"))
+        def price() -> Floats:
+            return self._price(embedding_block(self.work.model, tokens)) + self._all_reduce(0, tokens, "tp")
+
+        return self._keep(("embedding", tokens), price)
 
     def _head(self, sampled: int) -> Floats:
         def price() -> Floats:

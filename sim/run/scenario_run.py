@@ -156,7 +156,7 @@ class ScenarioRun(ABC):
             raise SimulationError(message, file=self.scenario.path) from None
         why = simulated.run.stats.why_not_compiled
         if why is not None and self.scenario.is_given("engine"):
-            simulated.warnings.append(f"engine: SimPy's processes ran in place of the compiled engine, for {why}.")
+            simulated.warnings.append(f"engine: SimPy's processes ran in place of the compiled engine: {why}.")
         return simulated
 
     def run_plan(self, plan: Plan, options: RunOptions, *, keep_ended: bool = False) -> Run:

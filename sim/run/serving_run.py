@@ -17,6 +17,7 @@ from sim.results.accounts import CATEGORIES
 from sim.results.serving import ServedRequests, ServingSteps, check_serving, metrics_of_serving
 from sim.run.resources import Resources
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated
+from sim.run.simulated_steps import SimulatedSteps
 from sim.scenario.scenario import Scenario
 from sim.time import to_ns
 from workloads.serving.balancers import BALANCERS
@@ -95,7 +96,7 @@ def step_costs_of(work: ServingWork) -> StepCosts:
     """Return what prices the steps of a work."""
     if work.layer_times is not None:
         return MeasuredSteps(work, work.layer_times)
-    return KernelSteps(work)
+    return SimulatedSteps(work) if work.simulates_all else KernelSteps(work)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def _draw_queue(axes: Axes, steps: ServingSteps) -> None:
     use = _means(steps, steps.blocks_used, edges) / (steps.num_blocks * max(1, num_ranks))
     cache.plot(times, 100 * use, color=_CACHE, linewidth=1.0, linestyle="--", label="KV blocks, %")
     cache.set_ylim(0, 105)
+    cache.spines[:].set_visible(False)
     cache.tick_params(labelsize=8, colors=SUBTLE)
     cache.legend(loc="upper right", fontsize=8, frameon=False)
 

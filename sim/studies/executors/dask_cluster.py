@@ -111,7 +111,7 @@ class DaskCluster(Executor):
         if not found:
             hint = f"Start one: dask worker {self.name.replace('dask', 'tcp')}"
             raise InvalidValueError("--cluster", "have workers", f"{self.name} with none", hint)
-        other = sorted(worker for worker, digest in found.items() if digest != program_digest())
+        other = sorted(worker for worker, digest in found.items() if digest != _own_program())
         if other:
             refusal = ChunkRefusedError("have the same version of the program")
             raise refused_by_worker(f"{self.name}, where {other[0]} has another one", refusal)
@@ -128,3 +128,8 @@ class DaskCluster(Executor):
 
     def _lost(self, why: str) -> SimulationError:
         return SimulationError(f"{self.name}: {why}. {_KEPT}")
+
+
+def _own_program() -> str:
+    """Return the digest of the program of this process."""
+    return program_digest()

@@ -35,7 +35,9 @@ from sim.run.resources import NO_LIMITS, Limits
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.studies.search.bounds import TightBounds, cheap_bounds_s
+from sim.studies.search.kept import KeptSimulations
 from sim.studies.search.space import Candidate, Space
+from sim.studies.store.record import Record
 from workloads.schedules import SCHEDULES
 
 __all__ = ["DEFAULT_GAP", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
@@ -123,6 +125,7 @@ def search(
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
     first: Sequence[Candidate] = (),
+    kept: KeptSimulations | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Searched:
     """Search a space for the fastest strategy that fits.
@@ -141,12 +144,14 @@ def search(
         What one simulation may need.
     first
         Candidates that are simulated before all others, such as the document's.
+    kept
+        What keeps simulations, and has those of earlier studies.
     on_progress
         Called after each simulation.
 
     An interrupt ends the search with what is known.
     """
-    return _Search(space, gap, limit, limits, on_progress).run(jobs, first)
+    return _Search(space, gap, limit, limits, on_progress).run(jobs, first, kept)
 
 
 def simulate_candidate(scenario: Scenario, candidate: Candidate, *, number: int, limits: Limits = NO_LIMITS) -> Outcome:
@@ -175,8 +180,8 @@ def simulate_candidate(scenario: Scenario, candidate: Candidate, *, number: int,
 class _Worker:
     """What a process knows: the space, the limits, and the times of layers so far."""
 
-    def __init__(self, space: Space, limits: Limits) -> None:
-        self.space, self.limits, self.bounds = space, limits, TightBounds()
+    def __init__(self, space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
+        self.space, self.limits, self.bounds, self.kept = space, limits, TightBounds(), kept
 
     def family(self, representative: int, members: Sequence[int]) -> list[float]:
         """Return the bounds of a family in seconds, from the times of its layers."""
@@ -213,16 +218,35 @@ class _Worker:
             scenario = self.space.scenario_of(candidate)
         except MoesimError as error:
             return Outcome(number=number, candidate=candidate, problem=_rule(error))
+        if self.kept is not None:
+            changes = candidate.changes(trains=self.space.trains)
+            return _outcome(candidate, number, self.kept.record(scenario, changes, self.limits))
         return simulate_candidate(scenario, candidate, number=number, limits=self.limits)
+
+
+def _outcome(candidate: Candidate, number: int, record: Record) -> Outcome:
+    """Return the outcome of a candidate whose simulation is kept."""
+    if record.problem is not None:
+        return Outcome(number=number, candidate=candidate, problem=record.problem)
+    values = record.values
+    return Outcome(
+        number=number,
+        candidate=candidate,
+        step_s=float(values["step_time_s"]),
+        memory_bytes=float(values["total"]),
+        fits=bool(values["fits"]),
+        tokens_per_s=float(values["tokens_per_s"]),
+        parts_s=dict(record.parts_s),
+    )
 
 
 _worker: _Worker | None = None
 
 
-def _begin(space: Space, limits: Limits) -> None:
+def _begin(space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
     global _worker  # noqa: PLW0603  # one for each process
     end_with_parent()
-    _worker = _Worker(space, limits)
+    _worker = _Worker(space, limits, kept)
 
 
 def _do(task: str, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401  # what the task returns
@@ -264,10 +288,10 @@ class _Search:
         self._pending: dict[Future[Any], tuple[str, tuple[int, ...], int]] = {}
         self._num_tasks = 0
 
-    def run(self, jobs: int, first: Sequence[Candidate]) -> Searched:
+    def run(self, jobs: int, first: Sequence[Candidate], kept: KeptSimulations | None) -> Searched:
         """Search until the gap is proven, the limit is reached, or an interrupt comes."""
         began, interrupted = time.perf_counter(), False
-        with _executors(jobs, self._space, self._limits) as submit:
+        with _executors(jobs, self._space, self._limits, kept) as submit:
             try:
                 self._start(first, submit)
                 self._loop(submit, 2 * max(1, jobs))
@@ -519,10 +543,10 @@ def _family_bound_s(space: Space, candidate: Candidate, times_s: NDArray[np.floa
 
 
 @contextlib.contextmanager
-def _executors(jobs: int, space: Space, limits: Limits) -> Iterator[_Submit]:
+def _executors(jobs: int, space: Space, limits: Limits, kept: KeptSimulations | None) -> Iterator[_Submit]:
     """Yield what gives a task to the process of its family; with one job, tasks run here when they are given."""
     if jobs <= 1:
-        worker = _Worker(space, limits)
+        worker = _Worker(space, limits, kept)
 
         def run_here(family: int, task: str, arguments: tuple[Any, ...]) -> "Future[Any]":
             del family
@@ -534,7 +558,8 @@ def _executors(jobs: int, space: Space, limits: Limits) -> Iterator[_Submit]:
         return
     context = multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
     pools = [
-        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(space, limits)) for _ in range(jobs)
+        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(space, limits, kept))
+        for _ in range(jobs)
     ]
     try:
         yield lambda family, task, arguments: pools[family % jobs].submit(_do, task, arguments)

@@ -16,6 +16,7 @@ from sim.run.resources import NO_LIMITS, Limits
 from sim.scenario.scenario import Scenario
 from sim.scenario.search_section import SearchSpec
 from sim.studies.search.branch import Outcome, Progress, Searched, search, simulate_candidate
+from sim.studies.search.kept import kept_simulations
 from sim.studies.search.space import Candidate, Space, space_of
 from sim.studies.uncertainty import draw_factors, drawn
 
@@ -195,30 +196,41 @@ def search_scenario(
     objective: str = "step_time",
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
+    store: str | None = None,
     on_space: Callable[[Space], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Found:
     """Search the strategies of a scenario; what is not given here is as its section `search:` has it.
 
+    Simulations of candidates are kept in the store at the path or URL `store`, and taken from it.
+
     Raises
     ------
     InvalidValueError
-        The scenario has no strategies, a key is no axis, or nothing is legal.
+        The scenario has no strategies, a key is no axis, nothing is legal, or the database is no store.
+    OutputError
+        The store cannot be written.
     """
     section = scenario.spec.search or SearchSpec()
     if objective not in OBJECTIVES:
         raise InvalidValueError("--objective", f"be one of {', '.join(OBJECTIVES)}", objective, "Leave it out.")
     space = space_of(scenario, fix={**section.fix, **(fix or {})}, over={**section.over, **(over or {})})
     on_space(space)
+    kept = None if store is None else kept_simulations(store, scenario, space.values, len(space.candidates))
     own = _own_outcome(scenario, limits)
-    searched = search(
-        space,
-        gap=section.gap if gap is None else gap,
-        limit=section.limit if limit is None else limit,
-        jobs=jobs,
-        limits=limits,
-        on_progress=on_progress,
-    )
+    try:
+        searched = search(
+            space,
+            gap=section.gap if gap is None else gap,
+            limit=section.limit if limit is None else limit,
+            jobs=jobs,
+            limits=limits,
+            kept=kept,
+            on_progress=on_progress,
+        )
+    finally:
+        if kept is not None:
+            kept.close()
     tied = () if searched.is_interrupted else _ties(searched, jobs, limits)
     return Found(searched=searched, scenario=scenario, own=own, objective=objective, tied=tied)
 

@@ -58,7 +58,9 @@ def open_engine(where: str, *, must_exist: bool = False) -> Engine:
             engine = create_engine(url, **_options(url))
         except ModuleNotFoundError as error:
             hint = f"Install it: pip install {error.name}"
-            raise InvalidValueError("--store", "have its driver installed", f"{named(where)}", hint) from None
+            raise InvalidValueError(
+                "the store", "have its driver installed", error.name, hint, file=named(where)
+            ) from None
         if url.get_backend_name() == "sqlite":
             _prepare_sqlite(engine, is_file=url.database is not None)
         try:
@@ -108,7 +110,7 @@ def _url(where: str, *, must_exist: bool) -> URL:
         raise OutputError(file=where, reason="Is a directory", hint="Name a file in it, such as results.sqlite.")
     if must_exist and not path.exists():
         hint = "Name the file that `--store` or `--out` of an earlier command made."
-        raise InvalidValueError("STORE", "be a store of results", where, f"There is no such file. {hint}")
+        raise InvalidValueError("the store", "exist", "no such file", hint, file=where)
     if os.path.lexists(path) and not path.is_file():
         raise OutputError(file=where, reason="No regular file", hint="Choose another name.")
     return url
@@ -149,7 +151,7 @@ def _check_tables(engine: Engine, where: str, *, must_exist: bool) -> None:
         if must_exist or (engine.dialect.name == "sqlite" and names) or names & ours:
             hint = "Choose another name: this database belongs to another program."
             found = f"tables {', '.join(sorted(names)[:5])}" if names else "no tables"
-            raise InvalidValueError("--store", "be a store of results", f"{named(where)} with {found}", hint)
+            raise InvalidValueError("the store", "be a store of results", found, hint, file=named(where))
         _make_tables(engine)
     with engine.connect() as connection:
         found_version = connection.execute(select(STORE.c.version).where(STORE.c.format == FORMAT)).scalar()
@@ -160,7 +162,7 @@ def _check_tables(engine: Engine, where: str, *, must_exist: bool) -> None:
             f"An {age} version of the program made it" if age == "older" else "A newer version of the program made it"
         )
         hint += ": its results are kept; read them with that version, and choose another store for this one."
-        raise InvalidValueError("--store", rule, f"{named(where)} of version {found_version}", hint)
+        raise InvalidValueError("the store", rule, f"version {found_version}", hint, file=named(where))
 
 
 def _make_tables(engine: Engine) -> None:

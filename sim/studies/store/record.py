@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sim.run.model_run import EXCHANGE
@@ -45,9 +45,9 @@ class Record:
 
     def to_json(self) -> str:
         """Return the text that a store keeps; what is no finite number is left out, as JSON has no word for it."""
-        kept = asdict(self)
-        del kept["is_final"], kept["cost_s"]
-        kept["values"] = {name: value for name, value in self.values.items() if math.isfinite(value)}
+        values = {name: value for name, value in self.values.items() if math.isfinite(value)}
+        parts_s, tokens = dict(self.parts_s), dict(self.tokens)
+        kept = {"values": values, "parts_s": parts_s, "tokens": tokens, "problem": self.problem}
         return json.dumps({key: value for key, value in kept.items() if value}, separators=(",", ":"))
 
     @classmethod

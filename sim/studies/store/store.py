@@ -7,6 +7,7 @@ process (`sim.studies.store.owner`). A claim is made in one transaction, and wha
 it: a result is written and its claim removed in one transaction as well, so that no point is simulated twice.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -146,12 +147,24 @@ class Store:
     # ---- results -------------------------------------------------------------------------------------------------
 
     def finished(self, keys: Iterable[str]) -> set[str]:
-        """Return those of the keys that the store has results of."""
+        """Return those of the keys that the store has whole results of; damaged ones are removed."""
+        listed, found, damaged = list(keys), set[str](), list[str]()
+        columns = (POINTS.c.key, POINTS.c.changes, POINTS.c.result, POINTS.c.checksum)
         with self._reading() as connection:
-            return self._finished(connection, list(keys))
+            for batch in _batches(listed):
+                for row in connection.execute(select(*columns).where(POINTS.c.key.in_(batch))):
+                    if row.checksum == _checksum(row.key, row.changes, row.result):
+                        found.add(row.key)
+                    else:
+                        damaged.append(row.key)
+        if damaged:
+            with self._writing() as connection:
+                for batch in _batches(damaged):
+                    connection.execute(delete(POINTS).where(POINTS.c.key.in_(batch)))
+        return found
 
     def results(self, keys: Sequence[str]) -> dict[str, Record]:
-        """Return the results of those of the keys that the store has; a result that cannot be read is left out."""
+        """Return the results of those of the keys that the store has; a damaged result is left out."""
         return {kept.key: kept.record for kept in self.rows(keys=keys)}
 
     def mean_row_bytes(self) -> float:
@@ -188,14 +201,7 @@ class Store:
         """
         now = time.time()
         rows = [
-            {
-                "key": key,
-                "study": study,
-                "changes": json.dumps(changes, separators=(",", ":")),
-                "result": record.to_json(),
-                "cost_s": record.cost_s,
-                "created": now,
-            }
+            _row(key, changes, record) | {"study": study, "created": now}
             for key, (changes, record) in records.items()
             if record.is_final
         ]
@@ -208,7 +214,9 @@ class Store:
 
     def claim(self, keys: Sequence[str]) -> Claimed:
         """Claim those of the keys that are neither finished nor claimed by a process that still runs."""
-        mine, finished = set[str](), self.finished(keys)
+        mine = set[str]()
+        with self._reading() as connection:
+            finished = self._finished(connection, keys)
         open_keys = [key for key in dict.fromkeys(keys) if key not in finished]
         with self._writing() as connection:
             owner = self._registered(connection)
@@ -307,8 +315,21 @@ def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
         yield keys[first : first + _BATCH]
 
 
+def _row(key: str, changes: Mapping[str, object], record: Record) -> dict[str, Any]:
+    """Return the columns of a result."""
+    written, result = json.dumps(changes, separators=(",", ":")), record.to_json()
+    checksum = _checksum(key, written, result)
+    return {"key": key, "changes": written, "result": result, "checksum": checksum, "cost_s": record.cost_s}
+
+
+def _checksum(*texts: str) -> str:
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest()
+
+
 def _kept(row: Row[Any]) -> Kept | None:
-    """Return a row of points; None for one whose texts are none of ours, so that its point is simulated again."""
+    """Return a row of points; None for one that is damaged."""
+    if row.checksum != _checksum(row.key, row.changes, row.result):
+        return None
     try:
         changes, record = json.loads(row.changes), Record.from_json(row.result, row.cost_s)
     except (ValueError, TypeError):

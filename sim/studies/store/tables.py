@@ -40,6 +40,7 @@ POINTS: Final = Table(
     Column("study", _KEY, nullable=False, index=True),  # which simulated it
     Column("changes", Text, nullable=False),  # JSON: dotted keys and values
     Column("result", Text, nullable=False),  # JSON: `Record.to_json`
+    Column("checksum", String(16), nullable=False),  # of key, changes and result
     Column("cost_s", Float, nullable=False),
     Column("created", Float, nullable=False),
 )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sim
+from sim.cli.run import run_command
 from sim.errors import InvalidValueError
 from sim.results.serving import ServedRequests, ServingSteps, check_serving, metrics_of_serving
 from sim.run.simulate import simulate_scenario
@@ -71,6 +72,29 @@ def test_every_mesh_serves_under_both_policies_and_passes_its_checks(policy, mod
     metrics = run(model=model, parallel=parallel, gpus=gpus, server=server).metrics
     assert metrics["num_gpus"] == gpus
     assert metrics["itl_mean_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "parallel", "gpus", "exchange"),
+    [
+        ({}, {"tp": 2}, 2, None),
+        ({}, {"pp": 2}, 2, None),
+        (MOE, {"dp": 4, "ep": 4}, 4, "all_gather"),
+        (MOE, {"dp": 4, "ep": 4}, 4, "all_to_all"),
+        (MOE, {"tp": 2, "dp": 2, "ep": 4}, 4, "all_gather"),
+    ],
+)
+def test_steps_by_class_take_what_steps_take_that_the_engine_runs(model, parallel, gpus, exchange):
+    """Within 1 %: classes interpolate, and a class of tokens stands for draws of layers and steps."""
+    requests = {"concurrency": 12, "count": 24, "input": {"kind": "uniform", "least": 300, "most": 900}}
+    requests |= {"output": {"kind": "uniform", "least": 6, "most": 18}}
+    server = {"exchange": exchange} if exchange else {}
+    fast, full = (
+        run(requests, model=model, parallel=parallel, gpus=gpus, server={**server, "step_times": kind}).metrics
+        for kind in ("classes", "full")
+    )
+    for metric in ("ttft_mean_s", "tpot_mean_s", "e2e_latency_mean_s"):
+        assert fast[metric] == pytest.approx(full[metric], rel=0.01)
 
 
 def test_more_requests_at_a_time_make_more_tokens_a_second_and_each_user_waits_longer():
@@ -164,3 +188,23 @@ def test_metrics_of_two_requests_by_hand():
     assert metrics["goodput_requests_per_s"] == pytest.approx(1e7)
     assert metrics["output_tokens_per_s_per_gpu"] == pytest.approx(2e7)
     assert check_serving(served, steps, is_fcfs=True, is_decode=False) == []
+
+
+def test_the_folder_has_result_steps_and_picture(tmp_path, capsys):
+    path = tmp_path / "scenario.json"
+    path.write_text(json.dumps(scenario_of(slo={"ttft": "1 s"}).raw), encoding="utf-8")
+    out = tmp_path / "out"
+    assert run_command(str(path), as_json=False, out=str(out), check=False) == 0
+    assert {file.name for file in out.iterdir()} == {"result.json", "serving.png", "steps.npz"}
+    printed = capsys.readouterr().out
+    assert "time to first token" in printed
+    assert "keeps up" in printed
+
+
+def test_claims_are_judged_by_what_users_see():
+    claims = [
+        {"id": "fast", "says": "fast", "source": "text", "metric": "ttft_p99_s", "expect": "<= 1 us"},
+        {"id": "all", "says": "all", "source": "text", "metric": "num_requests", "expect": "== 40"},
+    ]
+    result = sim.simulate(Scenario.validated({**scenario_of().raw, "claims": claims}))
+    assert [verdict.verdict for verdict in result.claims] == ["refuted", "holds"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from sim.scenario.scenario import Scenario
 from sim.studies.search.bounds import TightBounds, cheap_bounds_s
 from sim.studies.search.branch import search, simulate_candidate
 from sim.studies.search.found import search_scenario
+from sim.studies.search.kept import kept_simulations
 from sim.studies.search.launch import launch_flags
 from sim.studies.search.maps import IDENTITY, after, applied
 from sim.studies.search.space import space_of
+from sim.studies.store.store import Store
 
 MODELS = (
     {"layers": 4, "hidden": 1024, "heads": 8, "ffn": 4096, "experts": 8, "top_k": 2, "vocab": 32000},
@@ -139,6 +142,24 @@ def test_processes_find_the_same():
     here, there = search(space), search(space, jobs=2)
     assert here.best.step_s == there.best.step_s
     assert there.is_complete
+
+
+def test_a_search_keeps_its_simulations_and_takes_them_from_the_store(tmp_path, monkeypatch):
+    """The second one simulates nothing, and both find what a search without a store finds."""
+    where, space = str(tmp_path / "results.sqlite"), space_of(scenario(1), fix={**NARROW, "workload.microbatches": 4})
+
+    def searched():
+        with closing(kept_simulations(where, scenario(1), space.values, len(space.candidates))) as kept:
+            return search(space, limit=4, kept=kept).outcomes
+
+    first = searched()
+    with Store(where) as store:
+        ((study, num_kept, _),) = store.studies()
+    refused = sum(one.problem is not None for one in first)
+    assert (study.command, study.num_points) == ("search", len(space.candidates))
+    assert num_kept == len(first) - refused > 0
+    monkeypatch.setattr("sim.studies.search.kept.observe", None)
+    assert searched() == first == search(space, limit=4).outcomes
 
 
 def test_a_limit_leaves_a_gap_that_is_known():

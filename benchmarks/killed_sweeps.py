@@ -1,0 +1,93 @@
+"""Kill a sweep (`kill -9`) again and again and go on: it must end with what an undisturbed one has.
+
+    python benchmarks/killed_sweeps.py --points 10000 --kills 10
+
+It prints how many points are in each store, how many differ, and how many the
+last run had to simulate.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sim.studies.store.store import Store
+
+__all__ = ["AXES", "PASSES", "kept_results", "kill_at", "said", "start_sweep"]
+
+PASSES = "parallel: {pp: 2}\nworkload: {kind: passes, microbatches: 2, pass_times: {F: 1 ms, B: 2 ms}}\n"
+"""A point takes about a millisecond."""
+AXES = ("parallel.pp=1,2", "workload.microbatches=1,2,3,4,5")
+_POINTS_OF_A_SEED = 10
+_END_S = 600
+
+
+def start_sweep(folder: Path, store: Path, num_points: int, *more: str) -> subprocess.Popen[bytes]:
+    """Start a sweep in a process of its own, which prints its JSON."""
+    scenario = folder / "passes.yaml"
+    scenario.write_text(PASSES, encoding="utf-8")
+    grid = [word for axis in AXES for word in ("--grid", axis)]
+    command = [sys.executable, "-c", "from sim.cli import main; main()", "sweep", str(scenario), *grid, "--json"]
+    command += ["--seeds", str(num_points // _POINTS_OF_A_SEED), "--store", str(store), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+
+
+def kill_at(num: int, store: Path, process: subprocess.Popen[bytes]) -> None:
+    """Kill a sweep as soon as its store has so many results; its own processes end because it does."""
+    while process.poll() is None and not (store.exists() and store.stat().st_size and _num_kept(store) >= num):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=_END_S)
+
+
+def said(process: subprocess.Popen[bytes]) -> dict[str, object]:
+    """Return the JSON of a sweep that ends by itself."""
+    return dict(json.loads(process.communicate(timeout=_END_S)[0]))
+
+
+def kept_results(store: Path) -> dict[str, str]:
+    """Return the results of a store by key, without what they took."""
+    with Store(str(store)) as kept:
+        return {row.key: row.record.to_json() for row in kept.rows()}
+
+
+def _num_kept(store: Path) -> int:
+    import sqlite3  # noqa: PLC0415  # past the program's own reader, which would make the tables
+
+    connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=10)
+    try:
+        return int(connection.execute("select count(*) from points").fetchone()[0])
+    except sqlite3.OperationalError:  # the tables are being made
+        return 0
+    finally:
+        connection.close()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--points", type=int, default=10_000)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    jobs, rng = ("--jobs", str(arguments.jobs)), random.Random(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        undisturbed = said(start_sweep(folder, folder / "undisturbed.sqlite", arguments.points, *jobs))
+        disturbed = folder / "killed.sqlite"
+        for at in sorted(rng.sample(range(1, arguments.points * 9 // 10), arguments.kills)):
+            kill_at(at, disturbed, start_sweep(folder, disturbed, arguments.points, *jobs))
+            print(f"killed with {len(kept_results(disturbed)):,} results", flush=True)
+        last = said(start_sweep(folder, disturbed, arguments.points, *jobs))
+        first, second = kept_results(folder / "undisturbed.sqlite"), kept_results(disturbed)
+        differ = sum(first.get(key) != second.get(key) for key in first.keys() | second.keys())
+        print(f"{len(first):,} results undisturbed, {len(second):,} killed and resumed, {differ} differ")
+        print(f"rows alike: {undisturbed['rows'] == last['rows']}; the last run simulated {last['num_simulated']:,}")
+
+
+if __name__ == "__main__":
+    _main()
