@@ -13,6 +13,7 @@ import json
 import pkgutil
 import re
 import shlex
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
@@ -90,6 +91,10 @@ def run_moesim(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a command of a document, with `> FILE` where it stands, and check that it ends well."""
     if words[1] == "search":  # minutes each: its arguments alone are checked here, searches in tests of their own
         typer.main.get_command(app).commands["search"].make_context("search", words[2:])
+        if "-o" in words:
+            shutil.copy(
+                "scenarios/ep16_tp16_pp4.yaml", words[words.index("-o") + 1]
+            )  # stands for what the search finds
         return
     words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
     if words[1] in SIMULATES and "--model" not in words and not any(word.endswith(".json") for word in words):

@@ -17,7 +17,7 @@ from sim.report.files import write_whole
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.overrides import parse_override
 from sim.scenario.scenario import Scenario
-from sim.scenario.search_section import SearchSpec
+from sim.scenario.yaml_file import parse_yaml_value
 from sim.studies.search.branch import Progress
 from sim.studies.search.found import Found, search_scenario
 from sim.studies.search.launch import FRAMEWORKS, launch_flags
@@ -68,14 +68,10 @@ def search_command(
     loaded = _loaded(scenario, flags, training=training, changes=changes, seed=seed)
     if to_write is not None:
         _write_yaml(loaded.raw, to_write)
-    section = _section(fix, over, gap, limit)
+    loaded = _with_section(loaded, fix, over, gap, limit)
     with _progress(as_json) as (on_space, on_progress):
         found = search_scenario(
             loaded,
-            fix=section.fix,
-            over=section.over,
-            gap=None if gap is None else section.gap,
-            limit=section.limit,
             objective=objective,
             jobs=num_processes(jobs),
             store=store,
@@ -157,23 +153,37 @@ def _loaded(
     return loaded if seed is None else loaded.variant({"seed": seed})
 
 
-def _section(fix: Sequence[str], over: Sequence[str], gap: str | None, limit: int | None) -> SearchSpec:
-    """Return what the options say, checked as the section `search:` is."""
-    data: dict[str, Any] = {"fix": {}, "over": {}}
+def _with_section(
+    scenario: Scenario, fix: Sequence[str], over: Sequence[str], gap: str | None, limit: int | None
+) -> Scenario:
+    """Return the scenario whose section `search:` has what the options say as well."""
+    section: dict[str, Any] = dict(scenario.raw.get("search") or {})
     for name, arguments in (("fix", fix), ("over", over)):
+        found: dict[str, Any] = {}
         for argument in arguments:
-            key, value = parse_override(argument)
-            listed = name == "over" and not isinstance(value, list)
-            if listed:
-                value = [parse_override(f"{key}={text}")[1] for text in str(value).split(",")]
-            if key in data[name]:
+            key, value = _key_and_value(name, argument)
+            if key in found:
                 raise InvalidValueError(f"--{name}", f"name {key} once", argument, "Join the values.")
-            data[name][key] = value
+            found[key] = value
+        if found:
+            section[name] = {**section.get(name, {}), **found}
     if gap is not None:
-        data["gap"] = gap
+        section["gap"] = parse_yaml_value(gap)
     if limit is not None:
-        data["limit"] = limit
-    return SearchSpec.model_validate(data)
+        section["limit"] = limit
+    return scenario.variant({"search": section}) if section else scenario
+
+
+def _key_and_value(option: str, argument: str) -> tuple[str, Any]:
+    """Return the key of an option and its value, of `--over` a list."""
+    try:
+        key, value = parse_override(argument)
+        if option == "over" and not isinstance(value, list):
+            value = [parse_override(f"{key}={text}")[1] for text in str(value).split(",")]
+    except InvalidValueError as error:
+        hint = "For example: --fix parallel.pp=4" if option == "fix" else "For example: --over parallel.tp=1,2"
+        raise InvalidValueError(f"--{option}", error.rule, argument, hint) from None
+    return key, value
 
 
 def _assumptions(found: Found) -> list[dict[str, Any]]:

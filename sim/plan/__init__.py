@@ -17,7 +17,8 @@ Contents
   collectives and sends, and of all-to-alls; `measured_costs`: those of kernels that a profile of the device has;
   `gather_costs`: those of the collectives around sliced experts;
   `pricing`: what protocols make of messages.
-- `sim.plan.serving_costs`: what a step of a server costs; `serving_kernels`: by kernels and collectives;
+- `sim.plan.serving_costs`: what a step of a server costs; `serving_kernels`: by kernels and collectives,
+  `serving_layers`: those of layers;
   `serving_tables`: by measured times of layers; `serving_plan`: its operations, for the engine.
 - `sim.plan.folding`: lanes that run alike are run once.
 - `sim.plan.logs`: bytes between every two ranks, and tokens of experts, where a run wants them.

@@ -11,7 +11,7 @@ from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.serving.arrivals import ARRIVALS
 from workloads.serving.balancers import BALANCERS
 from workloads.serving.lengths import LENGTH_KINDS
-from workloads.serving.server import EXCHANGES, POLICIES, ROLES
+from workloads.serving.server import EXCHANGES, KV_BYTES, POLICIES, ROLES
 
 __all__ = [
     "LengthsSection",
@@ -150,6 +150,8 @@ class ServerSection(Section):
     """Part of the memory that the server may take."""
     kv_blocks: Annotated[int, count_of("workload.server.kv_blocks")] | None = None
     """KV blocks of one data-parallel rank; null: as many as memory has."""
+    kv_cache_dtype: Annotated[str, name_of(lambda: KV_BYTES)] = "auto"
+    """Type of keys and values: `auto` is bf16, `fp8` has half of the bytes."""
     prefix_caching: Flag = True
     """Whether blocks of prompts that begin alike are shared."""
     long_prefill_token_threshold: Annotated[int, count_of("workload.requests.tokens", least=0)] = 0

@@ -18,6 +18,7 @@ import contextlib
 import heapq
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -34,7 +35,7 @@ from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
-from sim.studies.search.bounds import TightBounds, cheap_bounds_s
+from sim.studies.search.bounds import TightBounds, cheap_bounds_s, has_alike_stages
 from sim.studies.search.kept import KeptSimulations
 from sim.studies.search.space import Candidate, Space
 from sim.studies.store.record import Record
@@ -185,6 +186,8 @@ class _Worker:
 
     def family(self, representative: int, members: Sequence[int]) -> list[float]:
         """Return the bounds of a family in seconds, from the times of its layers."""
+        if not has_alike_stages(self.space.scenario):
+            return [0.0] * len(members)
         scenario, number = self.space.scenario_of(self.space.candidates[representative]), self.space.model.layers
         places = np.arange(number)
         few = _few_layers(self.space, representative)
@@ -199,6 +202,8 @@ class _Worker:
         except (MoesimError, MemoryError):
             return [0.0] * len(members)
         times = times[:, places]
+        if runtime_of(scenario).overlap_moe:
+            return [0.0] * len(members)
         return [_family_bound_s(self.space, self.space.candidates[member], times) for member in members]
 
     def tight(self, number: int) -> tuple[float, bool, str | None]:
@@ -245,6 +250,7 @@ _worker: _Worker | None = None
 
 def _begin(space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
     global _worker  # noqa: PLW0603  # one for each process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that searches
     end_with_parent()
     _worker = _Worker(space, limits, kept)
 
@@ -533,8 +539,11 @@ def _family_bound_s(space: Space, candidate: Candidate, times_s: NDArray[np.floa
     microbatches = candidate.microbatches * batches
     layers = times_s[:, : space.model.layers]
     forward, whole = layers
-    if space.model.layers % number or SCHEDULES[candidate.schedule].layout not in {"row", "round_robin"}:
-        return float(whole.sum() / s.pp * microbatches) if s.pp > 1 else float(whole.sum() * microbatches)
+    kind = SCHEDULES[candidate.schedule]
+    if kind.pairs or kind.layout not in {"row", "round_robin"}:
+        return 0.0  # passes run at the same time, or the ways of microbatches are others
+    if space.model.layers % number:
+        return float(whole.sum() / s.pp * microbatches)
     chunks = whole.reshape(number, -1).sum(axis=1)
     before = forward.reshape(number, -1).sum(axis=1) if SCHEDULES[candidate.schedule].splits_backward else chunks
     own = chunks.reshape(s.vpp, s.pp).sum(axis=0) * microbatches
@@ -561,10 +570,19 @@ def _executors(jobs: int, space: Space, limits: Limits, kept: KeptSimulations | 
         ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(space, limits, kept))
         for _ in range(jobs)
     ]
+    given: list[Future[Any]] = []
+
+    def submit(family: int, task: str, arguments: tuple[Any, ...]) -> "Future[Any]":
+        given[:] = [future for future in given if not future.done()]
+        given.append(pools[family % jobs].submit(_do, task, arguments))
+        return given[-1]
+
     try:
-        yield lambda family, task, arguments: pools[family % jobs].submit(_do, task, arguments)
+        yield submit
     finally:
+        if any(not future.done() for future in given):  # interrupted: nobody waits for these results
+            for pool in pools:
+                for process in list((pool._processes or {}).values()):  # there is no other way
+                    process.terminate()
         for pool in pools:
-            for process in list((pool._processes or {}).values()):  # nobody waits for its result
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

@@ -72,7 +72,11 @@ class Found:
         if best is None or best.step_s is None:
             if searched.is_complete:
                 return f"None of the {num:,} strategies in this space can be run: {_why_none(searched)}."
-            return f"No strategy that fits was found among {num:,} so far."
+            tried = sum(searched.excluded.values()) - searched.excluded["bound"] - searched.excluded["left"]
+            return (
+                f"No strategy that fits was found among {num:,} so far: {len(searched.outcomes):,} simulated, "
+                f"{tried:,} found not to fit or to run."
+            )
         seen = f"{len(searched.outcomes):,} simulated"
         excluded = searched.excluded
         reasons = [
@@ -104,7 +108,7 @@ class Found:
             "objective": self.objective,
             "certificate": self.sentence,
             "is_complete": searched.is_complete,
-            "best": None if best is None else best.candidate.changes(trains=trains),
+            "best": None if best is None else {**searched.space.fixed, **best.candidate.changes(trains=trains)},
             "best_strategy": None if best is None else best.candidate.strategy.name,
             "best_name": None if best is None else best.candidate.name,
             "best_step_time_s": None if best is None else best.step_s,
@@ -135,9 +139,10 @@ class Found:
         return sorted(fitting, key=lambda one: (one.step_s or 0.0, one.number))
 
     def _pareto(self) -> list[Outcome]:
-        """Return those than which none is both faster and smaller, among all that were simulated and fit."""
+        """Return those than which none is both faster and smaller, of what fits, with the scenario's own strategy."""
         front: list[Outcome] = []
-        for one in self._fitting():
+        own = [] if self.own is None or not self.own.fits or self.own.step_s is None else [self.own]
+        for one in sorted([*self._fitting(), *own], key=lambda one: (one.step_s or 0.0, one.number)):
             if one.memory_bytes is not None and all(one.memory_bytes < (other.memory_bytes or 0.0) for other in front):
                 front.append(one)
         return front
@@ -226,6 +231,7 @@ def search_scenario(
             jobs=jobs,
             limits=limits,
             kept=kept,
+            first=_usual(space),
             on_progress=on_progress,
         )
     finally:
@@ -233,6 +239,28 @@ def search_scenario(
             kept.close()
     tied = () if searched.is_interrupted else _ties(searched, jobs, limits)
     return Found(searched=searched, scenario=scenario, own=own, objective=objective, tied=tied)
+
+
+def _usual(space: Space) -> list[Candidate]:
+    """Return two strategies that people would begin with: an interrupt then has something to show.
+
+    No pipeline, experts within a node, and as many microbatches as there are; with and without full recomputation.
+    """
+
+    def distance(candidate: Candidate) -> tuple[int, ...]:
+        s, node = candidate.strategy, space.cluster.gpus_per_node
+        return (
+            s.cp,
+            s.pp,
+            abs(s.ep - min(node, space.model.experts or 1)),
+            s.tp,
+            -candidate.zero,
+            -candidate.microbatches,
+        )
+
+    kinds = {candidate.recompute for candidate in space.candidates}
+    of_kind = [[one for one in space.candidates if one.recompute == kind] for kind in sorted(kinds & {"none", "full"})]
+    return [min(candidates, key=distance) for candidates in of_kind]
 
 
 def with_best_as_rival(

@@ -11,6 +11,7 @@ from sim.errors import InvalidValueError
 from sim.results.serving import ServedRequests, ServingSteps, check_serving, metrics_of_serving
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
+from workloads.collectives.settings import ALL_TO_ALLS
 
 DENSE = {
     "cluster": {"preset": "dgx-h100", "num_nodes": 1, "gpus_per_node_used": 1},
@@ -102,6 +103,25 @@ def test_more_requests_at_a_time_make_more_tokens_a_second_and_each_user_waits_l
     few, many = (run({**closed, "concurrency": n}).metrics for n in (2, 20))
     assert many["output_tokens_per_s"] > 2 * few["output_tokens_per_s"]
     assert many["tokens_per_s_per_user"] < few["tokens_per_s_per_user"]
+
+
+@pytest.mark.parametrize("name", [*ALL_TO_ALLS])
+def test_every_all_to_all_carries_tokens_between_data_parallel_ranks(name):
+    """Over two nodes, where a token that relays carry crosses once."""
+    raw = scenario_of(
+        {**DRAWN, "count": 8}, model={**MOE, "experts": 16}, parallel={"dp": 16, "ep": 16}, gpus=8
+    ).raw | {"network": {"all_to_all": name}}
+    raw["cluster"] = {"preset": "dgx-h100", "num_nodes": 2}
+    simulated = simulate_scenario(Scenario.validated(raw))
+    assert simulated.path_ns["ep_dispatch"] > 0
+    assert simulated.path_ns["ep_combine"] > 0
+
+
+def test_a_cache_in_fp8_holds_twice_as_many_blocks_and_is_read_in_less_time():
+    requests = {**DRAWN, "count": 20, "input": {"tokens": 20000}}
+    wide, narrow = (run(requests, server={"kv_cache_dtype": dtype}).metrics for dtype in ("auto", "fp8"))
+    assert narrow["kv_blocks"] == pytest.approx(2 * wide["kv_blocks"], abs=2)
+    assert narrow["tpot_mean_s"] < wide["tpot_mean_s"]
 
 
 def test_a_shared_prefix_is_computed_once():
