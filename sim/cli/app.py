@@ -290,6 +290,9 @@ def search(
         str, typer.Option("--objective", help="step_time, tokens_per_s, tokens_per_s_per_gpu or cost.")
     ] = "step_time",
     output: Annotated[str | None, _output("the best strategy as a scenario, .yaml")] = None,
+    bounds: Annotated[
+        str | None, typer.Option("--bounds", metavar="FILE", help="Write the bound of every strategy, .json.")
+    ] = None,
     framework: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Print launch flags of megatron, vllm or sglang.")
     ] = None,

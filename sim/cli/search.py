@@ -1,5 +1,6 @@
 """`moesim search`: the best strategy for a work, with a certificate, from a scenario or from flags alone."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ def search_command(
     limit: int | None = None,
     objective: str = "step_time",
     output: str | None = None,
+    bounds: str | None = None,
     framework: str | None = None,
     changes: Sequence[str] = (),
     seed: int | None = None,
@@ -62,6 +64,7 @@ def search_command(
     if framework is not None and framework not in FRAMEWORKS:
         raise InvalidValueError("--as", f"be one of {', '.join(FRAMEWORKS)}", framework, "For example: --as megatron")
     file = None if output is None else output_file(output, _YAML)
+    bounds_file = None if bounds is None else output_file(bounds, (".json",))
     to_write = None if write is None else output_file(write, _YAML)
     flags = {"--model": model, "--cluster": cluster, "--gpus": gpus}
     flags |= {"--sequences": sequences, "--sequence-length": sequence_length}
@@ -90,6 +93,10 @@ def search_command(
             data["flags"] = launch_flags(
                 best.candidate, framework, sequences=getattr(workload, "sequences", 0), sequence_length=length
             )
+    if bounds_file is not None:
+        text = json.dumps(found.bounds(), indent=0)
+        write_whole(bounds_file, lambda target: target.write_text(text, encoding="utf-8"))
+        data["written"] = {**data["written"], "bounds of all strategies": str(bounds_file)}
     if to_write is not None:
         data["written"] = {**data["written"], "what the flags stand for": str(to_write)}
     print_result(data, print_search, as_json=as_json)

@@ -41,10 +41,10 @@ from sim.studies.search.space import Candidate, Space
 from sim.studies.store.record import Record
 from workloads.schedules import SCHEDULES
 
-__all__ = ["DEFAULT_GAP", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
+__all__ = ["DEFAULT_GAP", "LEVELS", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
 
 DEFAULT_GAP: Final = 0.01
-_STEPS: Final = ("cheap", "family", "tight", "simulated")
+LEVELS: Final = ("cheap", "family", "tight", "simulated")
 """How closely a candidate has been looked at."""
 _MOST_KINDS: Final = 8
 """Kinds of strategies of which the best is simulated in any case."""
@@ -97,6 +97,8 @@ class Searched:
     """The best bound of each candidate. Shape [candidates]."""
     looked_at: NDArray[np.int64]
     """How closely each was looked at: position in cheap, family, tight, simulated. Shape [candidates]."""
+    reasons: list[str | None]
+    """Why each was not simulated: a key of `excluded`; None: it was."""
     excluded: dict[str, int]
     """Why candidates were not simulated -> how many: `bound`, `memory`, `refused`, `left`."""
     lower_bound_s: float
@@ -291,6 +293,7 @@ class _Search:
         self._best_s = float("inf")
         self._excluded = {"memory": 0, "refused": 0}
         self._problems: dict[str, int] = {}
+        self._why: dict[int, str] = {}
         self._pending: dict[Future[Any], tuple[str, tuple[int, ...], int]] = {}
         self._num_tasks = 0
 
@@ -449,6 +452,7 @@ class _Search:
         heapq.heappush(self._heap, (float(self._bounds[number]), number, self._stamp[number]))
 
     def _exclude(self, number: int, why: str, problem: str | None = None) -> None:
+        self._why[number] = why
         self._level[number] = _EXCLUDED
         self._excluded[why] += 1
         if problem is not None:
@@ -472,6 +476,10 @@ class _Search:
             outcomes=list(self._outcomes),
             bounds_s=self._bounds.copy(),
             looked_at=np.where(simulated, 3, np.maximum(self._level, np.where(self._level < 0, 2, 0))),
+            reasons=[
+                None if simulated[number] else self._why.get(number, "bound" if is_over[number] else "left")
+                for number in range(len(self._level))
+            ],
             excluded={**self._excluded, "bound": int((open_ & is_over).sum()), "left": left},
             lower_bound_s=bound_s if bound_s < float("inf") else 0.0,
             gap=self._best_s / bound_s - 1 if has_best else None,

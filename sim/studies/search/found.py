@@ -1,6 +1,6 @@
 """What a search has found, in words and for JSON: the best, the certificate, and where others stand.
 
-A certificate says what excludes the rest. `bounds` of the JSON lets anybody check it: each candidate that was not
+A certificate says what excludes the rest. The rows of `Found.bounds` let anybody check it: each candidate that was not
 simulated has a bound which is above the best over 1 + gap, or does not fit, or is refused.
 """
 
@@ -15,7 +15,7 @@ from sim.run.parallel_runs import run_many
 from sim.run.resources import NO_LIMITS, Limits
 from sim.scenario.scenario import Scenario
 from sim.scenario.search_section import SearchSpec
-from sim.studies.search.branch import Outcome, Progress, Searched, search, simulate_candidate
+from sim.studies.search.branch import LEVELS, Outcome, Progress, Searched, search, simulate_candidate
 from sim.studies.search.kept import kept_simulations
 from sim.studies.search.space import Candidate, Space, space_of
 from sim.studies.uncertainty import draw_factors, drawn
@@ -98,6 +98,25 @@ class Found:
             )
         known = 100 * (searched.gap or 0.0)
         return f"{best.candidate.name} is at most {known:.1f} % above the best of the {num:,} in this space: {rest}."
+
+    def bounds(self) -> list[dict[str, Any]]:
+        """Return every candidate with its bound, how closely it was looked at, and what became of it."""
+        searched = self.searched
+        simulated = {outcome.number: outcome for outcome in searched.outcomes}
+        rows = []
+        for number, candidate in enumerate(searched.space.candidates):
+            outcome = simulated.get(number)
+            rows.append(
+                {
+                    "name": candidate.name,
+                    "bound_s": float(searched.bounds_s[number]),
+                    "looked_at": LEVELS[int(searched.looked_at[number])],
+                    "step_time_s": None if outcome is None else outcome.step_s,
+                    "fits": None if outcome is None else outcome.fits,
+                    "excluded_by": searched.reasons[number],
+                }
+            )
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON; times in seconds."""
