@@ -1,10 +1,12 @@
 """The requests of a server: those of a trace, or drawn ones."""
 
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
 from sim.errors import InvalidValueError
+from sim.scenario.fields import MAX_REQUESTS
 from sim.scenario.recordings.requests import read_requests
 from sim.scenario.scenario import Scenario
 from sim.scenario.serving_section import LengthsSection, RequestsSection
@@ -13,7 +15,10 @@ from workloads.serving.lengths import Lengths
 from workloads.serving.requests import Request
 from workloads.serving.server import ServerLimits
 
-__all__ = ["check_requests", "requests_of"]
+__all__ = ["CLOSED_LOOPS", "check_requests", "requests_of"]
+
+CLOSED_LOOPS: Final = 10
+"""Requests of a closed loop over its concurrency, where no count is given: InferenceX sends so many."""
 
 
 def requests_of(scenario: Scenario, section: RequestsSection, seed: int) -> tuple[Request, ...]:
@@ -21,7 +26,7 @@ def requests_of(scenario: Scenario, section: RequestsSection, seed: int) -> tupl
     if section.trace is not None:
         return _of_trace(scenario, section)
     streams = np.random.default_rng(np.random.SeedSequence(seed)).spawn(3)
-    count = section.count or 0
+    count = section.count or min(MAX_REQUESTS, CLOSED_LOOPS * (section.concurrency or 0))
     prompts = _lengths("input", section.input).draw(streams[0], count)
     outputs = _lengths("output", section.output).draw(streams[1], count)
     times = np.zeros(count)
@@ -74,6 +79,9 @@ def _lengths(key: str, section: LengthsSection | None) -> Lengths:
 def _of_trace(scenario: Scenario, section: RequestsSection) -> tuple[Request, ...]:
     path = scenario.file_beside("workload.requests.trace", section.trace or "")
     read = read_requests(path)
+    if section.count is None and section.repeat * len(read) > MAX_REQUESTS:
+        rule = f"make at most {MAX_REQUESTS:,} requests of the {len(read):,} of the trace"
+        raise InvalidValueError("workload.requests.repeat", rule, section.repeat, "Repeat less, or give count.")
     last = read[-1].arrival_s
     period = last + last / max(1, len(read) - 1)
     highest = 1 + max((max(request.prefix_hashes, default=0) for request in read), default=0)

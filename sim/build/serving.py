@@ -13,7 +13,7 @@ from sim.build.exchange_overlap import network_of
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.runtime import formats_of, fusions_of, runtime_of
-from sim.build.served_requests import check_requests, requests_of
+from sim.build.served_requests import CLOSED_LOOPS, check_requests, requests_of
 from sim.build.work_checks import check_served_split
 from sim.errors import InvalidValueError
 from sim.scenario.recordings.arrays import Shape
@@ -187,6 +187,9 @@ def _build(scenario: Scenario) -> ServingWork:
         assumptions.append(Assumption("workload.server.kv_blocks", blocks, why))
     requests = requests_of(given, workload.requests, spec.seed)
     check_requests(requests, limits)
+    if workload.requests.count is None and workload.requests.trace is None:
+        why = f"{CLOSED_LOOPS} times the concurrency, as InferenceX sends"
+        assumptions.append(Assumption("workload.requests.count", len(requests), why))
     profile = profile_of(given, cluster.device)
     if spec.profile is None and workload.layer_times is None:
         assumptions.append(Assumption("profile", *why_profile(profile, cluster.device)))

@@ -129,6 +129,13 @@ def test_a_shared_prefix_is_computed_once():
     assert metrics["prefix_hit_fraction"] == pytest.approx(39 * 256 / (40 * 512))
 
 
+def test_a_closed_loop_sends_ten_times_its_concurrency_and_a_length_may_be_a_number():
+    simulated = run({"concurrency": 4, "input": 100, "output": 5})
+    assert simulated.metrics["num_requests"] == 40
+    assert {row["input_tokens"] for row in simulated.requests} == {100}
+    assert "workload.requests.count" in {item.key for item in simulated.assumptions}
+
+
 def test_a_server_that_gets_more_than_it_can_do_falls_behind():
     often = {**DRAWN, "rate": "20000/s", "count": 400}
     assert run(server={"max_num_seqs": 4}, requests=often).metrics["is_stable"] is False
@@ -228,3 +235,35 @@ def test_claims_are_judged_by_what_users_see():
     ]
     result = sim.simulate(Scenario.validated({**scenario_of().raw, "claims": claims}))
     assert [verdict.verdict for verdict in result.claims] == ["refuted", "holds"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("qwen3_30b_h100", ["workload.requests.count=40"]),
+        ("deepseek_v3_decode_dp64", ["workload.requests.count=40"]),
+        ("document_decode", ["workload.requests.count=96", "workload.requests.concurrency=64"]),
+    ],
+)
+def test_bundled_servers_serve(name, changes):
+    result = sim.simulate(name, overrides=changes)
+    assert result.metrics["num_requests"] >= 20
+    if name == "document_decode":
+        verdicts = {verdict.claim.id: verdict.verdict for verdict in result.claims}
+        assert verdicts == dict.fromkeys(("decode-throughput", "decode-in-flight"), "refuted") | {
+            "decode-latency": "holds"
+        }
+
+
+def test_latent_attention_is_priced_for_prompts_and_decodes_in_one_batch():
+    mla = {"kv_heads": 8, "q_lora_rank": 512, "kv_lora_rank": 128, "qk_nope_head_dim": 64}
+    mla |= {"qk_rope_head_dim": 32, "v_head_dim": 64}
+    short, long = (run({**DRAWN, "input": {"tokens": tokens}}, model=mla).metrics for tokens in (256, 2048))
+    assert short["ttft_mean_s"] < long["ttft_mean_s"]
+    assert short["tpot_mean_s"] < long["tpot_mean_s"]
+
+
+def test_a_window_makes_decodes_of_long_contexts_cheaper():
+    requests = {**DRAWN, "count": 20, "input": {"tokens": 30000}}
+    whole, window = (run(requests, model=model).metrics for model in ({}, {"sliding_window": 512}))
+    assert window["tpot_mean_s"] < whole["tpot_mean_s"]
