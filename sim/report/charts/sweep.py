@@ -108,6 +108,8 @@ def _panel(panel: Axes, rows: Sequence[Row], along: Axis, lines: Axis | None, me
         if any(len(group) > 1 for group in groups):
             low, high = [min(group) for group in groups], [max(group) for group in groups]
             panel.fill_between(places, low, high, color=colour, alpha=0.15, lw=0)
+    if not any(metric is not None and row.get(metric) is not None for row in rows):
+        panel.text(0.5, 0.5, "none simulated", transform=panel.transAxes, ha="center", fontsize=9, color=SUBTLE)
     step = -(-len(values) // 8)
     panel.set_xticks(range(0, len(values), step), [literal(label_of(value)) for value in values[::step]])
     panel.set_xlim(-0.3, len(values) - 0.7)
