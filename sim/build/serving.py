@@ -14,6 +14,7 @@ from sim.build.layout import mesh_of, model_of, pipeline_layout_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.runtime import formats_of, fusions_of, runtime_of
 from sim.build.served_requests import CLOSED_LOOPS, check_requests, requests_of
+from sim.build.work_checks import check_served_split
 from sim.errors import InvalidValueError
 from sim.scenario.recordings.arrays import Shape
 from sim.scenario.recordings.step_times import read_step_times
@@ -177,6 +178,7 @@ def _build(scenario: Scenario) -> ServingWork:
     layout = pipeline_layout_of(
         scenario, model, mesh, schedule_kind_of("gpipe").layout_on(mesh.num_stages, mesh.strategy.vpp)
     )
+    check_served_split(model, mesh, layout.layers)
     limits = _limits(given, workload, cluster, assumptions)
     if limits.kv_blocks is None:
         blocks = _kv_blocks(model, mesh, cluster, limits, tuple(layout.layers))

@@ -67,6 +67,10 @@ class KernelSteps(LayerPrices):
         parts_ns = [(part, round(time_s / _NS)) for part, time_s in zip(PARTS, parts.tolist(), strict=True) if time_s]
         parts_ns += [("imbalance", round(imbalance_s / _NS))] if imbalance_s else []
         rest = sum(stage_ns) - sum(ns for _, ns in parts_ns)
+        if rest < 0:  # parts that were rounded up: the largest gives back what is too much
+            largest = max(range(len(parts_ns)), key=lambda i: parts_ns[i][1])
+            parts_ns[largest] = (parts_ns[largest][0], parts_ns[largest][1] + rest)
+            rest = 0
         return StepTime(tuple(stage_ns), (*parts_ns, ("stalled", rest)))
 
     # ---- what a rank does on its own -------------------------------------------------------------------------------

@@ -161,6 +161,11 @@ def test_a_run_is_json_without_nan_and_repeats_itself():
         ({"server": {"gpu_memory_utilization": 0.005}}, "must leave memory for a KV block"),
         ({"parallel": {"tp": 1, "convention": "megatron"}}, "parallel.convention must be vllm"),
         ({"parallel": {"tp": 1, "cp": 2}, "gpus": 2}, "parallel.cp must be 1"),
+        ({"parallel": {"tp": 1, "pp": 2, "stage_layers": [1]}, "gpus": 2}, "parallel.stage_layers must give 2 counts"),
+        (
+            {"parallel": {"dp": 2, "ep": 2}, "model": {**MOE, "experts": 3}, "gpus": 2},
+            "parallel.ep must divide experts",
+        ),
         ({"slo": {}}, "workload.slo.ttft must be given, or tpot, or latency"),
         ({"model": {"layer_types": ["linear_attention", "full_attention"]}}, "model"),
     ],
