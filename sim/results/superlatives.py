@@ -94,8 +94,8 @@ def _beaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Out
 def _unbeaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Outcome]) -> list[str]:
     """Return that nothing is better, what comes next, and the gap to the bounds."""
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
-    what = "change of this part alone" if claim.part else "rival"
-    parts = [f"no {what} of {len(known)} is better: {ours} here, {theirs} with {best.name}"]
+    what = "changes of this part alone" if claim.part else "rivals"
+    parts = [f"of {len(known)} {what} none is better: {ours} here, {theirs} with {best.name}"]
     for bound, allows in (
         (evidence.bound_compute, "arithmetic alone allows"),
         (evidence.bound_wires, "the wires alone allow"),

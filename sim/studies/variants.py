@@ -142,7 +142,7 @@ def _thoroughly(scenario: Scenario, variants: Variants) -> Variants:
 
 
 def _without_microbatches(rival: Rival) -> Rival | None:
-    """Return a rival of one stage with one microbatch, where how many it has was filled in: it has no bubble to fill."""
+    """Return a rival of one stage with one microbatch where the number was filled in: one stage has no bubble."""
     chosen = re.search(r"microbatches (\d+)\)$", rival.name)
     workload = rival.scenario.spec.workload
     is_forward = isinstance(workload, ForwardWorkload) and workload.microbatches > 1

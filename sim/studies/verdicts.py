@@ -141,13 +141,15 @@ def _rival_outcome(
         problem = TOO_LARGE
     elif rival.part == "pipeline" and values.get("total", 0) > simulated.values.get("total", 0):
         problem = "needs more memory"
-    is_open = bool(rival.changes) and all(key in scenario.spec.assumed for key in rival.changes)
+    assumed = scenario.spec.assumed
+    is_open = all(key in assumed or not scenario.is_given(key) for key in rival.changes)
+    open_keys = tuple(key for key in rival.changes if key in assumed) if is_open else ()
     return Outcome(
         name=rival.name,
         changes=rival.changes,
         value=None if problem else values.get(metric),
         problem=problem,
-        open_keys=tuple(rival.changes) if is_open else (),
+        open_keys=open_keys,
         step_time_s=_number(values.get("step_time_s")),
     )
 
