@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sim.studies.store.store import Store
 
-__all__ = ["AXES", "PASSES", "kept_results", "kill_at", "said", "start_sweep"]
+__all__ = ["AXES", "PASSES", "kept_results", "kill_at", "num_kept", "said", "start_sweep"]
 
 PASSES = "parallel: {pp: 2}\nworkload: {kind: passes, microbatches: 2, pass_times: {F: 1 ms, B: 2 ms}}\n"
 """A point takes about a millisecond."""
@@ -39,7 +39,7 @@ def start_sweep(folder: Path, store: Path, num_points: int, *more: str) -> subpr
 
 def kill_at(num: int, store: Path, process: subprocess.Popen[bytes]) -> None:
     """Kill a sweep as soon as its store has so many results; its own processes end because it does."""
-    while process.poll() is None and not (store.exists() and store.stat().st_size and _num_kept(store) >= num):
+    while process.poll() is None and not (store.exists() and store.stat().st_size and num_kept(store) >= num):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=_END_S)
@@ -56,7 +56,8 @@ def kept_results(store: Path) -> dict[str, str]:
         return {row.key: row.record.to_json() for row in kept.rows()}
 
 
-def _num_kept(store: Path) -> int:
+def num_kept(store: Path) -> int:
+    """Return how many results a store has at the moment."""
     import sqlite3  # noqa: PLC0415  # past the program's own reader, which would make the tables
 
     connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=10)

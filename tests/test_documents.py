@@ -7,11 +7,14 @@ one), `text` (shown only: what programs print, and diagrams).
 
 import contextlib
 import doctest
+import gzip
 import io
 import json
 import pkgutil
 import re
 import shlex
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +22,10 @@ from typing import Any, NamedTuple
 import pytest
 import reference
 import site_hooks
+import typer
 
 from sim.cli import main
+from sim.cli.app import app
 from sim.scenario.load import load_scenario_text
 from sim.scenario.scenario_files import STARTER
 from sim.scenario.yaml_file import parse_yaml
@@ -30,8 +35,17 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = {"sh", "python", "yaml", "text"}
 QUICK = {"sequences": 16, "sequence_length": 256, "microbatches": 2}
 """The work of commands and scenarios in documents, whatever they name."""
-ALL_SUITES = {"docs/validation.md", "docs/reference/commands.md"}
-"""Pages whose commands hold the model against every published figure, some several times."""
+SIMULATES = {"run", "timeline", "why", "compare", "report", "schedules", "sweep"}
+"""Commands that take that work; saved results cannot be changed."""
+OPERATIONS = """dp_rank,stage,step,optype,seq_id,mc,mb_id,start_ms,duration_ms
+0,0,0,forward-compute,0,0,0,0.0,10.0
+0,0,0,backward-compute,0,0,0,10.0,20.0
+0,0,0,forward-compute,1,0,1,30.0,10.0
+0,0,0,backward-compute,1,0,1,40.0,30.0
+"""
+"""What was measured of a job of one worker, two microbatches of which the second is longer."""
+SLOW = {"docs/validation.md", "docs/reference/commands.md", "docs/gallery.md"}
+"""Pages whose commands hold the model against every published figure, some several times, or draw everything."""
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:sim|topology|workloads|tests|benchmarks|docs|scenarios|tools)/[\w/.-]*(?:\.\w+|/))`")
@@ -67,7 +81,7 @@ def with_blocks(*languages: str) -> list[Any]:
     """Return the pages that have blocks of these languages, as parameters."""
     pages = [page for page in PAGES if any(block.language in languages for block in blocks(page))]
     names = {str(page.relative_to(ROOT)): page for page in pages}
-    slow = ALL_SUITES if "sh" in languages else frozenset()
+    slow = SLOW if "sh" in languages else frozenset()
     return [
         pytest.param(page, id=name, marks=[pytest.mark.slow] if name in slow else []) for name, page in names.items()
     ]
@@ -75,13 +89,23 @@ def with_blocks(*languages: str) -> list[Any]:
 
 def run_moesim(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a command of a document, with `> FILE` where it stands, and check that it ends well."""
+    if words[1] == "search":  # minutes each: its arguments alone are checked here, searches in tests of their own
+        typer.main.get_command(app).commands["search"].make_context("search", words[2:])
+        if "-o" in words:
+            shutil.copy(
+                "scenarios/ep16_tp16_pp4.yaml", words[words.index("-o") + 1]
+            )  # stands for what the search finds
+        return
     words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
-    if words[1:2] == ["run"] or words[1:2] == ["timeline"]:
+    if words[1] in SIMULATES and "--model" not in words and not any(word.endswith(".json") for word in words):
         given = {word.partition("=")[0] for word in words}  # a key is set once
         for key, value in QUICK.items():
             words += [] if f"workload.{key}" in given else ["--set", f"workload.{key}={value}"]
     if words[1:2] == ["run"]:
         words += ["--set", "alternatives=[]", "--set", "rivals=[]", "--jobs", "1"]
+    if words[1:3] == ["results", "show"]:  # a key that the store has stands for the key of the page
+        with contextlib.closing(sqlite3.connect(words[3])) as store:
+            words[4] = store.execute("SELECT key FROM points").fetchone()[0]
     if words[1:2] == ["stress"]:
         words += [] if "--trace" in words else ["--skew", "1"]
         words += ["--seeds", "1", "--jobs", "1", "--set", "workload.sequence_length=128"]
@@ -139,6 +163,21 @@ def write_quick_scenarios(folder: Path) -> None:
         (folder / file.name).write_text(json.dumps(data), encoding="utf-8")  # JSON is YAML
 
 
+def write_material(folder: Path) -> None:
+    """Write what pages take as given: a scenario of the reader's own, and what was measured of a job."""
+    (folder / "mine.yaml").write_text(json.dumps(laid_over({"workload": QUICK}, parse_yaml(STARTER).data)), "utf-8")
+    (folder / "operations.csv").write_text(OPERATIONS, "utf-8")
+    for rank in (0, 1):
+        kernel = {"ph": "X", "cat": "kernel", "pid": 0, "tid": 7, "args": {"device": rank, "stream": 7}}
+        events = [
+            {"ph": "X", "cat": "gpu_user_annotation", "name": "ProfilerStep#1", "pid": 0, "tid": 7, "ts": 0, "dur": 90},
+            {**kernel, "name": "sm90_xmma_gemm_bf16bf16_bf16f32", "ts": 0, "dur": 50},
+            {**kernel, "name": "ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "ts": 50, "dur": 40},
+        ]
+        data = {"traceEvents": events, "distributedInfo": {"backend": "nccl", "rank": rank, "world_size": 2}}
+        (folder / f"rank{rank}.json.gz").write_bytes(gzip.compress(json.dumps(data).encode()))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_says_in_its_language_what_becomes_of_it(page):
     """A block without a known language would not be run by anything."""
@@ -151,6 +190,9 @@ def test_every_block_says_in_its_language_what_becomes_of_it(page):
 def test_commands_and_python_of_a_page_run(page, tmp_path, monkeypatch):
     """From top to bottom in one folder, as a reader would type them."""
     write_quick_scenarios(tmp_path / "scenarios")
+    write_material(tmp_path)
+    if "moesim init mine.yaml" in page.read_text(encoding="utf-8"):
+        (tmp_path / "mine.yaml").unlink()
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in blocks(page):

@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_packages_and_the_scenarios_and_nothing_else(wheels,
     with zipfile.ZipFile(wheels[kind]) as archive:
         names = set(archive.namelist())
     about = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
-    scenarios = {f"sim/_{name}" for name in files_below("scenarios", {".yaml", ".csv"})}
+    scenarios = {f"sim/_{name}" for name in files_below("scenarios", {".yaml", ".csv", ".jsonl"})}
     assert len(scenarios) >= 4
     assert names == package_files() | scenarios | about
 
@@ -84,7 +84,7 @@ def test_the_sdist_holds_what_the_wheel_is_built_from_and_nothing_else(sdist):
     with tarfile.open(sdist) as archive:
         names = {member.name.removeprefix(f"{NAME}/") for member in archive if member.isfile()}
     about = {"PKG-INFO", "README.md", "pyproject.toml", ".gitignore"}
-    assert names == package_files() | files_below("scenarios", {".yaml", ".csv"}) | about
+    assert names == package_files() | files_below("scenarios", {".yaml", ".csv", ".jsonl"}) | about
 
 
 def test_both_wheels_are_the_same_byte_for_byte(wheels):

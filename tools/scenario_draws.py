@@ -70,6 +70,8 @@ _NOT_DRAWN: Final = frozenset(
     }
 )
 """Keys that `moesim run` does not use, keys whose files other tests draw, and the engine: it has tests of its own."""
+_SERVING_EVERY: Final = 10
+"""Each so-many-th scenario is of kind serving."""
 _FEATURE_CHANCE: Final = 0.2
 _FIELDS_OF_LAYERS: Final[Mapping[str, Mapping[str, int]]] = {
     "sliding_attention": {"sliding_window": 8},
@@ -124,7 +126,10 @@ def draw_scenario(seed: int, number: int) -> Drawn:
     """Return the scenario with a number; every call returns the same one."""
     draw = random.Random(f"{seed}-{number}")
     files: dict[str, str] = {}
-    kind = draw.choices(["forward", "training", "collective", "passes"], [40, 40, 12, 8])[0]
+    if number % _SERVING_EVERY == _SERVING_EVERY - 1:
+        kind = "serving"
+    else:
+        kind = draw.choices(["forward", "training", "collective", "passes"], [40, 40, 12, 8])[0]
     base = _BASES[kind](draw, files)
     data = copy.deepcopy(base)
     if kind in {"forward", "training"} and draw.random() < _FEATURE_CHANCE:
@@ -282,6 +287,42 @@ def _base_of_collective(draw: random.Random, _: dict[str, str]) -> Data:
     if _maybe(draw):
         data["network"] = {"fidelity": "flow"}
     return data
+
+
+def _base_of_serving(draw: random.Random, _: dict[str, str]) -> Data:
+    experts = draw.choice([0, 0, 4, 8])
+    model: Data = {"layers": draw.choice([2, 4]), "hidden": 128, "heads": 4, "ffn": 64, "vocab": 512}
+    if experts:
+        model |= {"experts": experts, "top_k": draw.choice([1, 2])}
+    tp, dp, pp = draw.choice([1, 1, 2]), draw.choice([1, 1, 2]), draw.choice([1, 1, 2])
+    parallel: Data = {"tp": tp, "dp": dp, "pp": pp, "convention": "vllm"}
+    if experts:
+        parallel |= {"ep": tp * dp} if _maybe(draw, 0.7) else {"ep": 1, "etp": tp * dp}
+    requests: Data = {"count": draw.choice([1, 5, 20]), "input": _lengths(draw, 64), "output": _lengths(draw, 8)}
+    kind = draw.choice(["at_once", "poisson", "gamma", "uniform", "bursts", "concurrency"])
+    requests |= {"concurrency": draw.choice([1, 3, 8])} if kind == "concurrency" else {"arrival": kind}
+    if kind not in {"at_once", "concurrency"}:
+        requests["rate"] = draw.choice(["1/s", "1000/s", "100000/s"])
+    if _maybe(draw):
+        requests |= {"shared_prefix": draw.choice([1, 16, 40]), "warmup": draw.choice([0, 1, 3])}
+    workload: Data = {"kind": "serving", "requests": requests, "server": {"policy": draw.choice(["vllm", "sglang"])}}
+    if _maybe(draw):
+        workload["server"] |= {"max_num_seqs": draw.choice([1, 2, 8]), "kv_blocks": draw.choice([8, 64, 2000])}
+    if _maybe(draw):
+        workload["slo"] = {draw.choice(["ttft", "tpot", "latency"]): draw.choice(["1 ms", "1 s"])}
+    cluster = {"preset": draw.choice([*CLUSTERS]), "num_nodes": 1, "gpus_per_node_used": tp * dp * pp}
+    return {"cluster": cluster, "model": model, "parallel": parallel, "workload": workload}
+
+
+def _lengths(draw: random.Random, tokens: int) -> Data:
+    """Return tokens of prompts or answers, by any of the laws."""
+    return draw.choice(
+        [
+            {"tokens": tokens},
+            {"kind": "uniform", "most": tokens},
+            {"kind": "lognormal", "mean": tokens, "most": 4 * tokens},
+        ]
+    )
 
 
 def _cluster(draw: random.Random, most_nodes: int) -> Data:
@@ -542,4 +583,5 @@ _BASES: Final[Mapping[str, Callable[[random.Random, dict[str, str]], Data]]] = {
     "training": lambda draw, files: _base_of_model(draw, files, trains=True),
     "collective": _base_of_collective,
     "passes": _base_of_passes,
+    "serving": _base_of_serving,
 }

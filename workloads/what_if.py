@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NO_BUBBLE", "WHAT_IFS", "WhatIf"]
+__all__ = ["EVENED", "EVEN_LAST_STAGE", "EVEN_STAGES", "NO_BUBBLE", "WHAT_IFS", "WhatIf"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,10 @@ class WhatIf:
 
 
 NO_BUBBLE: Final = "no_bubble"
+EVEN_STAGES: Final = "even_stages"
+EVEN_LAST_STAGE: Final = "even_last_stage"
+EVENED: Final = (EVEN_STAGES, EVEN_LAST_STAGE)
+"""Those that change how long stages compute."""
 
 WHAT_IFS: Final[dict[str, WhatIf]] = {
     "free_tp": WhatIf(meaning="collectives over TP took no time", free_kinds=("tp",)),
@@ -36,5 +40,7 @@ WHAT_IFS: Final[dict[str, WhatIf]] = {
     "infinite_bandwidth": WhatIf(meaning="bytes took no time, and latencies stayed", without_bytes=True),
     "no_latency": WhatIf(meaning="latencies were 0, and bytes took their time", without_latency=True),
     NO_BUBBLE: WhatIf(meaning="no stage waited for another's output"),
+    EVEN_STAGES: WhatIf(meaning="all stages computed as long as the mean stage"),
+    EVEN_LAST_STAGE: WhatIf(meaning="the last stage computed as long as the mean stage"),
 }
 """Name -> what it takes away."""

@@ -13,12 +13,13 @@ from sim.build.exchange_overlap import network_of
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.runtime import formats_of, fusions_of, runtime_of
+from sim.build.served_requests import CLOSED_LOOPS, check_requests, requests_of
+from sim.build.work_checks import check_served_split
 from sim.errors import InvalidValueError
 from sim.scenario.recordings.arrays import Shape
-from sim.scenario.recordings.requests import read_requests
 from sim.scenario.recordings.step_times import read_step_times
 from sim.scenario.scenario import Scenario
-from sim.scenario.serving_section import LengthsSection, RequestsSection, ServingWorkload
+from sim.scenario.serving_section import ServingWorkload
 from topology.cluster import Cluster
 from topology.profiles import DeviceProfile
 from topology.uncertainty import MODEL_ITSELF, Factors
@@ -31,8 +32,6 @@ from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.routing.settings import RoutingSettings
 from workloads.schedules import schedule_kind_of
-from workloads.serving.arrivals import arrival_times_s
-from workloads.serving.lengths import Lengths
 from workloads.serving.requests import Request
 from workloads.serving.server import REQUEST_S, ServerLimits, default_limits
 
@@ -46,6 +45,7 @@ _SAME: Final = (
     "role",
     "gpu_memory_utilization",
     "kv_blocks",
+    "kv_cache_dtype",
     "prefix_caching",
     "long_prefill_token_threshold",
     "max_prefill_tokens",
@@ -178,14 +178,18 @@ def _build(scenario: Scenario) -> ServingWork:
     layout = pipeline_layout_of(
         scenario, model, mesh, schedule_kind_of("gpipe").layout_on(mesh.num_stages, mesh.strategy.vpp)
     )
+    check_served_split(model, mesh, layout.layers)
     limits = _limits(given, workload, cluster, assumptions)
     if limits.kv_blocks is None:
         blocks = _kv_blocks(model, mesh, cluster, limits, tuple(layout.layers))
         limits = replace(limits, kv_blocks=blocks)
         why = "what weights, activations and context leave of the memory, least of the ranks"
         assumptions.append(Assumption("workload.server.kv_blocks", blocks, why))
-    requests = _requests(given, workload.requests, spec.seed)
-    _check_requests(requests, limits)
+    requests = requests_of(given, workload.requests, spec.seed)
+    check_requests(requests, limits)
+    if workload.requests.count is None and workload.requests.trace is None:
+        why = f"{CLOSED_LOOPS} times the concurrency, as InferenceX sends"
+        assumptions.append(Assumption("workload.requests.count", len(requests), why))
     profile = profile_of(given, cluster.device)
     if spec.profile is None and workload.layer_times is None:
         assumptions.append(Assumption("profile", *why_profile(profile, cluster.device)))
@@ -305,7 +309,7 @@ def _kv_blocks(
         working = forward_working_bytes(model, mesh, limits.max_num_batched_tokens)
         logits = limits.max_num_seqs * model.padded_vocab(tp) / tp * model.logit_bytes if stage.has_head else 0.0
         left = limits.gpu_memory_utilization * cluster.device.memory_bytes - CONTEXT_BYTES - weights - working - logits
-        of_block = limits.block_size * _kv_bytes_per_token(model, stage, tp)
+        of_block = limits.block_size * limits.kv_share * _kv_bytes_per_token(model, stage, tp)
         if left < of_block:
             raise InvalidValueError(
                 "workload.server.gpu_memory_utilization",
@@ -325,80 +329,6 @@ def _kv_bytes_per_token(model: ModelSpec, stage: StageParameters, tp: int) -> fl
         for layer, count in model.layer_kinds(stage.layers)
         if layer.attention is not None
     )
-
-
-def _requests(scenario: Scenario, section: RequestsSection, seed: int) -> tuple[Request, ...]:
-    """Return the requests: those of the trace, or drawn ones."""
-    if section.trace is not None:
-        return _of_trace(scenario, section)
-    streams = np.random.default_rng(np.random.SeedSequence(seed)).spawn(3)
-    count = section.count or 0
-    prompts = _lengths("input", section.input).draw(streams[0], count)
-    outputs = _lengths("output", section.output).draw(streams[1], count)
-    times = np.zeros(count)
-    if section.arrival is not None:
-        rate = section.rate_per_s or 1.0
-        times = arrival_times_s(section.arrival, streams[2], count, rate_per_s=rate, cv=section.cv, burst=section.burst)
-    shared = section.shared_prefix
-    return tuple(
-        Request(
-            name=str(number),
-            arrival_s=time,
-            prompt_tokens=prompt,
-            output_tokens=output,
-            prefix_hashes=(0,) if 0 < shared <= prompt else (),
-            hash_tokens=max(1, shared),
-        )
-        for number, (time, prompt, output) in enumerate(
-            zip(times.tolist(), prompts.tolist(), outputs.tolist(), strict=True)
-        )
-    )
-
-
-def _lengths(key: str, section: LengthsSection | None) -> Lengths:
-    try:
-        return Lengths(**(section or LengthsSection()).model_dump())
-    except InvalidValueError as error:
-        raise error.at(field=f"workload.requests.{key}.{error.field}") from None
-
-
-def _of_trace(scenario: Scenario, section: RequestsSection) -> tuple[Request, ...]:
-    path = scenario.file_beside("workload.requests.trace", section.trace or "")
-    read = read_requests(path)
-    last = read[-1].arrival_s
-    period = last + last / max(1, len(read) - 1)
-    highest = 1 + max((max(request.prefix_hashes, default=0) for request in read), default=0)
-    made: list[Request] = []
-    for copy in range(section.repeat):
-        for request in read:
-            if section.count is not None and len(made) >= section.count:
-                return tuple(made)
-            made.append(
-                replace(
-                    request,
-                    name=str(len(made)),
-                    arrival_s=(request.arrival_s + copy * period) / section.speed,
-                    prefix_hashes=tuple(name + copy * highest for name in request.prefix_hashes),
-                )
-            )
-    return tuple(made)
-
-
-def _check_requests(requests: tuple[Request, ...], limits: ServerLimits) -> None:
-    """Refuse a request that no cache of the server's size can hold, and parts of prompts that are no whole blocks."""
-    capacity = (limits.kv_blocks or 0) * limits.block_size
-    for request in requests:
-        if request.total_tokens > capacity:
-            raise InvalidValueError(
-                "workload.server.kv_blocks",
-                rule=f"hold the {request.total_tokens:,} tokens of request {request.name} "
-                f"({request.prompt_tokens:,} of its prompt)",
-                value=f"{limits.kv_blocks} blocks of {limits.block_size} tokens, {capacity:,} in all",
-                hint="Use more memory or ranks, or shorter requests.",
-            )
-        if request.prefix_hashes and request.hash_tokens % limits.block_size and len(request.prefix_hashes) > 1:
-            rule, hint = f"divide the {request.hash_tokens} tokens of a part of the trace's prompts", "Write 16."
-            raise InvalidValueError("workload.server.block_size", rule, limits.block_size, hint)
 
 
 def _layer_times(scenario: Scenario, workload: ServingWorkload, model: ModelSpec) -> LayerTimes | None:

@@ -235,7 +235,7 @@ def why(
     """Say why a step takes as long as it does: its critical path, and what each part being free would gain."""
 
 
-@_command("sim.cli.why.compare_command", "compare a.yaml out/result.json -o compare.png")
+@_command("sim.cli.why.compare_command", "compare ep64_tp16_pp4 ep16_tp16_pp4 -o compare.png")
 def compare(
     runs: Annotated[
         list[str],
@@ -290,6 +290,9 @@ def search(
         str, typer.Option("--objective", help="step_time, tokens_per_s, tokens_per_s_per_gpu or cost.")
     ] = "step_time",
     output: Annotated[str | None, _output("the best strategy as a scenario, .yaml")] = None,
+    bounds: Annotated[
+        str | None, typer.Option("--bounds", metavar="FILE", help="Write the bound of every strategy, .json.")
+    ] = None,
     framework: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Print launch flags of megatron, vllm or sglang.")
     ] = None,
@@ -324,9 +327,8 @@ def stress(
     changes: Changes = None,
     trace: Trace = None,
     as_json: Json = False,
-    out: Annotated[
-        str | None, _out("stress.json, stress.html, stress.png, and points.jsonl, from which a later run goes on,")
-    ] = None,
+    out: Annotated[str | None, _out("stress.json, stress.html, stress.png, and results.sqlite, the store,")] = None,
+    store: StoreOption = None,
     jobs: Jobs = None,
 ) -> None:
     """Simulate a scenario at several skews of its routing, under each remedy, and say which remedy helps."""

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress, trace_file
+from sim.cli.steps import (
+    check_changes,
+    num_processes,
+    output_folder,
+    print_result,
+    say_long_run,
+    show_progress,
+    trace_file,
+)
 from sim.errors import InvalidValueError
 from sim.report.console.run import print_report
 from sim.report.console.validation import print_validation
@@ -55,6 +63,7 @@ def run_command(
             pairs=folder is not None,
             thorough=thorough,
             on_progress=on_progress,
+            on_long_run=say_long_run,
         )
         if uncertainty:
             from sim.studies.uncertainty import DEFAULT_SAMPLES, with_uncertainty  # noqa: PLC0415  # most runs draw nothing

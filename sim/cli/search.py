@@ -1,5 +1,6 @@
 """`moesim search`: the best strategy for a work, with a certificate, from a scenario or from flags alone."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from sim.report.files import write_whole
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.overrides import parse_override
 from sim.scenario.scenario import Scenario
-from sim.scenario.search_section import SearchSpec
+from sim.scenario.yaml_file import parse_yaml_value
 from sim.studies.search.branch import Progress
 from sim.studies.search.found import Found, search_scenario
 from sim.studies.search.launch import FRAMEWORKS, launch_flags
@@ -48,6 +49,7 @@ def search_command(
     limit: int | None = None,
     objective: str = "step_time",
     output: str | None = None,
+    bounds: str | None = None,
     framework: str | None = None,
     changes: Sequence[str] = (),
     seed: int | None = None,
@@ -62,20 +64,17 @@ def search_command(
     if framework is not None and framework not in FRAMEWORKS:
         raise InvalidValueError("--as", f"be one of {', '.join(FRAMEWORKS)}", framework, "For example: --as megatron")
     file = None if output is None else output_file(output, _YAML)
+    bounds_file = None if bounds is None else output_file(bounds, (".json",))
     to_write = None if write is None else output_file(write, _YAML)
     flags = {"--model": model, "--cluster": cluster, "--gpus": gpus}
     flags |= {"--sequences": sequences, "--sequence-length": sequence_length}
     loaded = _loaded(scenario, flags, training=training, changes=changes, seed=seed)
     if to_write is not None:
         _write_yaml(loaded.raw, to_write)
-    section = _section(fix, over, gap, limit)
+    loaded = _with_section(loaded, fix, over, gap, limit)
     with _progress(as_json) as (on_space, on_progress):
         found = search_scenario(
             loaded,
-            fix=section.fix,
-            over=section.over,
-            gap=None if gap is None else section.gap,
-            limit=section.limit,
             objective=objective,
             jobs=num_processes(jobs),
             store=store,
@@ -94,6 +93,10 @@ def search_command(
             data["flags"] = launch_flags(
                 best.candidate, framework, sequences=getattr(workload, "sequences", 0), sequence_length=length
             )
+    if bounds_file is not None:
+        text = json.dumps(found.bounds(), indent=0)
+        write_whole(bounds_file, lambda target: target.write_text(text, encoding="utf-8"))
+        data["written"] = {**data["written"], "bounds of all strategies": str(bounds_file)}
     if to_write is not None:
         data["written"] = {**data["written"], "what the flags stand for": str(to_write)}
     print_result(data, print_search, as_json=as_json)
@@ -157,23 +160,37 @@ def _loaded(
     return loaded if seed is None else loaded.variant({"seed": seed})
 
 
-def _section(fix: Sequence[str], over: Sequence[str], gap: str | None, limit: int | None) -> SearchSpec:
-    """Return what the options say, checked as the section `search:` is."""
-    data: dict[str, Any] = {"fix": {}, "over": {}}
+def _with_section(
+    scenario: Scenario, fix: Sequence[str], over: Sequence[str], gap: str | None, limit: int | None
+) -> Scenario:
+    """Return the scenario whose section `search:` has what the options say as well."""
+    section: dict[str, Any] = dict(scenario.raw.get("search") or {})
     for name, arguments in (("fix", fix), ("over", over)):
+        found: dict[str, Any] = {}
         for argument in arguments:
-            key, value = parse_override(argument)
-            listed = name == "over" and not isinstance(value, list)
-            if listed:
-                value = [parse_override(f"{key}={text}")[1] for text in str(value).split(",")]
-            if key in data[name]:
+            key, value = _key_and_value(name, argument)
+            if key in found:
                 raise InvalidValueError(f"--{name}", f"name {key} once", argument, "Join the values.")
-            data[name][key] = value
+            found[key] = value
+        if found:
+            section[name] = {**section.get(name, {}), **found}
     if gap is not None:
-        data["gap"] = gap
+        section["gap"] = parse_yaml_value(gap)
     if limit is not None:
-        data["limit"] = limit
-    return SearchSpec.model_validate(data)
+        section["limit"] = limit
+    return scenario.variant({"search": section}) if section else scenario
+
+
+def _key_and_value(option: str, argument: str) -> tuple[str, Any]:
+    """Return the key of an option and its value, of `--over` a list."""
+    try:
+        key, value = parse_override(argument)
+        if option == "over" and not isinstance(value, list):
+            value = [parse_override(f"{key}={text}")[1] for text in str(value).split(",")]
+    except InvalidValueError as error:
+        hint = "For example: --fix parallel.pp=4" if option == "fix" else "For example: --over parallel.tp=1,2"
+        raise InvalidValueError(f"--{option}", error.rule, argument, hint) from None
+    return key, value
 
 
 def _assumptions(found: Found) -> list[dict[str, Any]]:

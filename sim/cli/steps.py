@@ -17,6 +17,8 @@ from rich.progress import Progress
 
 from sim.errors import InvalidValueError, KeyPath, OutputError, dotted, shown
 from sim.report.console.tables import make_console
+from sim.results.quantities import format_quantity
+from sim.run.resources import Resources
 from sim.scenario.places import key_path
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "output_folder",
     "print_json",
     "print_result",
+    "say_long_run",
     "show_progress",
     "trace_file",
 ]
@@ -132,6 +135,14 @@ def output_file(text: str, suffixes: Sequence[str]) -> Path:
 def num_processes(jobs: int | None) -> int:
     """Return the number of processes of `--jobs`; without `--jobs` the number of cores."""
     return jobs or os.cpu_count() or 1
+
+
+def say_long_run(expected: Resources, num_simulations: int) -> None:
+    """Say on standard error how much time and memory a long run is expected to take."""
+    time_s, memory = format_quantity(expected.cpu_s, "s"), format_quantity(expected.memory_bytes, "B")
+    operations = f"({expected.num_ops:,} operations)"
+    variants = "" if num_simulations == 1 else f"; {num_simulations - 1} variants are simulated too"
+    typer.echo(f"expected: about {time_s} of processor time and {memory} of memory {operations}{variants}", err=True)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Contents
 --------
 - `sim.plan.pipeline`, `passes`, `collective`: the plans of a model, of passes of given times, and of one collective.
-- `sim.plan.what_if`: a plan without some of its costs; `jitter`: a plan whose passes vary.
+- `sim.plan.what_if`: a plan without some of its costs; `even_stages`: whose stages compute equally long;
+  `jitter`: whose passes vary.
 - `sim.plan.ops`: what a pass is made of.
 - `sim.plan.lowering`: a pass becomes operations; `layers`: those of a layer; `expert_block`: those of its experts;
   `tp_overlap`: collectives over TP in pieces next to products; `expert_overlap`: exchanges of tokens next to kernels;
@@ -16,7 +17,8 @@ Contents
   collectives and sends, and of all-to-alls; `measured_costs`: those of kernels that a profile of the device has;
   `gather_costs`: those of the collectives around sliced experts;
   `pricing`: what protocols make of messages.
-- `sim.plan.serving_costs`: what a step of a server costs; `serving_kernels`: by kernels and collectives;
+- `sim.plan.serving_costs`: what a step of a server costs; `serving_kernels`: by kernels and collectives,
+  `serving_layers`: those of layers;
   `serving_tables`: by measured times of layers; `serving_plan`: its operations, for the engine.
 - `sim.plan.folding`: lanes that run alike are run once.
 - `sim.plan.logs`: bytes between every two ranks, and tokens of experts, where a run wants them.

@@ -6,9 +6,15 @@ A lane of every stage forms a pipeline; those of two lanes run alike when all of
 
     counts     of tokens per source rank and expert, for each layer and microbatch
     wiring     paths between all their GPUs, and the capacities of these GPUs' links
-    reduction  bytes that the gradients of each stage put on their GPUs' links (training)
+    reduction  bytes that the gradients of each stage put on their GPUs' links (training), unless the reduction meets
+               no traffic of a lane
 
 and when their traffic meets no other pipeline's on a link that can be full. The GPUs themselves are all of one model.
+
+A reduction meets no traffic of a lane when it begins after the last pass; when no send is under way then (there is one
+stage, or a stage waits for its sends); when all lanes of a stage take part in each of its transfers; and when these use
+only links that belong to GPUs of the stage, or links that are never full. Replicas may then carry different bytes, as
+the roots of NCCL's trees do: each waits for the whole reduction.
 
 Of lanes that run alike the first runs; what this lane does counts for each of them, on the links and ranks that each
 lane has at the same positions. What lanes do together (reduction of gradients) is run whole, and counts once.
@@ -184,10 +190,29 @@ def _compared(
             for microbatch in range(work.num_microbatches):
                 draws = [copies_drawn(work, lane, [layer], [microbatch])[0] for lane in range(num_lanes)]
                 yield [draw.tobytes() for draw in draws]
-    if work.kind.trains:
+    if work.kind.trains and not _reduces_alone(work, lane_ranks, reductions):
         for stage in range(work.mesh.num_stages):
             reduced = np.zeros(len(work.cluster.link_names))
             for transfer in reductions(stage):
                 reduced[transfer.load.links] += transfer.load.num_bytes
             reduced = np.round(reduced / max(reduced.max(), 1.0), _DIGITS)
             yield [reduced[work.cluster.own_links(ranks)].tobytes() for ranks in lane_ranks[stage]]
+
+
+def _reduces_alone(work: Work, lane_ranks: IntArray, reductions: Reductions) -> bool:
+    """Tell whether the reduction of gradients meets no traffic of a lane, and all lanes wait for all of it."""
+    in_passes = work.fsdp is not None or work.sharding.gradients
+    overlaps = work.overlaps_grad_reduce or work.overlaps_param_gather or work.overlaps_tp or work.runs_pairs
+    sends_go_on = work.mesh.num_stages > 1 and work.runtime.overlap_p2p
+    if in_passes or overlaps or sends_go_on:
+        return False
+    can_saturate = work.cluster.can_saturate
+    for stage, of_lanes in enumerate(lane_ranks):
+        is_shared = can_saturate.copy()
+        is_shared[work.cluster.own_links(of_lanes.ravel())] = False
+        lane_of = dict(zip(of_lanes.ravel().tolist(), np.indices(of_lanes.shape)[0].ravel().tolist(), strict=True))
+        for transfer in reductions(stage):
+            lanes = {lane_of.get(rank) for rank in transfer.ranks.tolist()}
+            if None in lanes or len(lanes) < len(of_lanes) or is_shared[transfer.load.links].any():
+                return False
+    return True

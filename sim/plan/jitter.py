@@ -6,13 +6,10 @@ plan's: what waits for a slow rank waits longer. No lane can run for another.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sim.plan.ops import Compute, ConcurrentPasses, Op, Service
+from sim.plan.even_stages import EvenedPlan
+from sim.plan.ops import ConcurrentPasses, Op, Service, scaled
 from sim.plan.passes import PassesPlan
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.what_if import ChangedPlan
@@ -25,7 +22,7 @@ _KINDS: Final = ("F", "B", "W", "FB")
 _AFTER_PASSES: Final = len(_KINDS)
 """Stands for the kind of a pass in the key of what follows the passes."""
 
-Plan = PipelinePlan | PassesPlan | ChangedPlan
+Plan = PipelinePlan | PassesPlan | EvenedPlan | ChangedPlan
 
 
 class JitteredPlan:
@@ -59,7 +56,7 @@ class JitteredPlan:
         drawn = self._jitter.pass_factors(self._num_ranks, self._seed, (stage, lane, *key))
         factors = self._ranks_factors * drawn
         own = factors[self._plan.lane_ranks[stage, lane]]
-        return tuple(_timed(op, own, factors) for op in ops)
+        return tuple(scaled(op, own, factors[op.ranks] if isinstance(op, Service) else own) for op in ops)
 
 
 def jittered(plan: Plan, jitter: Jitter, seed: int) -> Plan | JitteredPlan:
@@ -72,16 +69,3 @@ def jittered(plan: Plan, jitter: Jitter, seed: int) -> Plan | JitteredPlan:
 
 def _key(step: Step) -> tuple[int, ...]:
     return (_KINDS.index(step.kind), step.microbatch, step.chunk)
-
-
-def _timed(op: Op, own: NDArray[np.float64], factors: NDArray[np.float64]) -> Op:
-    if isinstance(op, Compute):
-        kernels = [replace(kernel, duration_ns=_times(kernel.duration_ns, own)) for kernel in op.kernels]
-        return replace(op, kernels=tuple(kernels))
-    if isinstance(op, Service):
-        return replace(op, duration_ns=_times(op.duration_ns, factors[op.ranks]))
-    return op
-
-
-def _times(duration_ns: NDArray[np.int64], factors: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.rint(duration_ns * factors).astype(np.int64)

@@ -42,6 +42,7 @@ __all__ = [
     "Transfer",
     "inputs_of",
     "mask_of",
+    "scaled",
     "target_of",
 ]
 
@@ -339,6 +340,30 @@ class ConcurrentPasses:
 
     sides: tuple[tuple[Pass, tuple[Op, ...]], ...]
     """The passes, each with its ops."""
+
+
+def scaled(op: Op, factor: NDArray[np.float64] | np.float64, of_servers: NDArray[np.float64] | np.float64) -> Op:
+    """Return an op whose kernels take a factor of their time, in whole nanoseconds; transfers and waits stay.
+
+    Parameters
+    ----------
+    op
+        The op.
+    factor
+        Of kernels on the lane's own ranks: one factor, or one of each rank. Shape [R].
+    of_servers
+        Of kernels of a `Service`: one factor, or one of each serving rank. Shape [S].
+    """
+    if isinstance(op, Compute):
+        kernels = (replace(kernel, duration_ns=_times(kernel.duration_ns, factor)) for kernel in op.kernels)
+        return replace(op, kernels=tuple(kernels))
+    if isinstance(op, Service):
+        return replace(op, duration_ns=_times(op.duration_ns, of_servers))
+    return op
+
+
+def _times(duration_ns: IntArray, factor: NDArray[np.float64] | np.float64) -> IntArray:
+    return np.rint(duration_ns * factor).astype(np.int64)
 
 
 def inputs_of(layout: ChunkLayout, stage: int, step: Step) -> tuple[Input, ...]:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from sim.plan.folding import Folding
 from sim.plan.ops import NO_LAYER, Collective, Compute, Input, Op, Send, TimedKernel, Transfer
 from sim.plan.serving_costs import RankBatch
-from sim.plan.serving_kernels import PARTS, KernelSteps
+from sim.plan.serving_kernels import KernelSteps
+from sim.plan.serving_layers import PARTS
 from workloads.blocks.ffn import MoeFfn
 from workloads.blocks.layer import Layer
 from workloads.schedules import Pass, Schedule, Step, build_schedule

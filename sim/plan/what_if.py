@@ -6,8 +6,9 @@ Model
     infinite_bandwidth      no transfer has bytes
     no_latency              no transfer has a latency
     no_bubble               a pass needs what its own stage made, and nothing of other stages
+    even_stages, ...        kernels take what they take on the mean stage (`sim.plan.even_stages`)
 
-All else is as it was: kernels, the order of passes, the host, and who waits for whom within a stage. Transfers that
+All else is as it was: the order of passes, the host, and who waits for whom within a stage. Transfers that
 several lanes enter still wait for the last of these. Bytes that take no time are not counted as sent.
 
 Assumptions
@@ -21,12 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from sim.plan.even_stages import EvenedPlan
 from sim.plan.ops import Collective, ConcurrentPasses, Input, Op, Send, Transfer
 from sim.plan.passes import PassesPlan
 from sim.plan.pipeline import PipelinePlan
 from topology.links import LinkLoad
 from workloads.schedules import Pass, Step
-from workloads.what_if import NO_BUBBLE, WHAT_IFS, WhatIf
+from workloads.what_if import EVEN_STAGES, EVENED, NO_BUBBLE, WHAT_IFS, WhatIf
 
 __all__ = ["ChangedPlan", "under"]
 
@@ -34,7 +36,7 @@ __all__ = ["ChangedPlan", "under"]
 class ChangedPlan:
     """A plan whose transfers and inputs are changed; everything else is that of the plan."""
 
-    def __init__(self, plan: PipelinePlan | PassesPlan, names: Iterable[str]) -> None:
+    def __init__(self, plan: PipelinePlan | PassesPlan | EvenedPlan, names: Iterable[str]) -> None:
         self._plan = plan
         self._what_ifs: list[WhatIf] = [WHAT_IFS[name] for name in names]
         self._has_bubbles = NO_BUBBLE not in names
@@ -86,10 +88,16 @@ class ChangedPlan:
         return self._changed[key]
 
 
-def under(plan: PipelinePlan | PassesPlan, names: Iterable[str]) -> PipelinePlan | PassesPlan | ChangedPlan:
+def under(
+    plan: PipelinePlan | PassesPlan, names: Iterable[str]
+) -> PipelinePlan | PassesPlan | EvenedPlan | ChangedPlan:
     """Return a plan under what-ifs, names of `workloads.what_if.WHAT_IFS`; without any it is the plan itself."""
     wanted = tuple(names)
-    return ChangedPlan(plan, wanted) if wanted else plan
+    if not wanted:
+        return plan
+    evened = [name for name in wanted if name in EVENED]
+    kernels = EvenedPlan(plan, last_only=EVEN_STAGES not in evened) if evened else plan
+    return ChangedPlan(kernels, wanted)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

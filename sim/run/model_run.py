@@ -18,12 +18,19 @@ from sim.results.stages import stages_ns
 from sim.run.conservation import check_expert_tokens
 from sim.run.explain import explain_run
 from sim.run.imbalance_bound import IMBALANCE_BOUND, imbalance_bound
-from sim.run.resources import Resources, cluster_and_routing_bytes, estimate_of_plan, minimum_of_work
+from sim.run.resources import (
+    Resources,
+    cluster_and_routing_bytes,
+    cluster_and_routing_s,
+    estimate_of_plan,
+    minimum_of_work,
+)
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated, Value, pair_use
 from sim.run.stage_memory import stage_memory
 from sim.scenario.scenario import Scenario
 from workloads.memory import params_per_rank, reserved_bytes
 from workloads.mesh_metrics import explain_mesh_metrics, mesh_metrics
+from workloads.schedules import Pass
 
 __all__ = ["BLOCKING_EXCHANGE", "EXCHANGE", "ModelRun"]
 
@@ -55,12 +62,16 @@ class ModelRun(ScenarioRun):
     def estimated_resources(self) -> Resources:
         """Return what the run is expected to need."""
         work = self.work
+        plan = PipelinePlan(work, folds=not work.jitter.is_on)
+        a_backward = Pass("B", work.num_microbatches // 2)  # the first and the last may be whole where most are not
+        splits = work.kind.trains and plan.pipeline_order.is_split(0, a_backward)
         return estimate_of_plan(
-            PipelinePlan(work, folds=not work.jitter.is_on),
-            kinds=work.kind.pass_kinds,
+            plan,
+            kinds=(*work.kind.pass_kinds, "W") if splits else work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
             is_drawn=not work.has_balanced_routing,
             base_bytes=cluster_and_routing_bytes(work),
+            base_s=cluster_and_routing_s(work),
         )
 
     def _simulate(self, options: RunOptions) -> Simulated:

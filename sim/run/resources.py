@@ -1,8 +1,8 @@
-"""What a run needs of events and memory, known before it starts, and the limits on both.
+"""What a run needs of events, memory and time, known before it starts, and the limits on events and memory.
 
 Model
 -----
-There are three figures of the same two resources:
+There are three figures of the same resources:
 
     minimum     what a run surely needs, counted from its work before anything is planned
     estimate    what a run is expected to need, counted from a plan; this takes as long as planning does
@@ -24,8 +24,12 @@ The estimate of a plan::
 
     ops, rows        those of one pass of each kind and stage, times microbatches, times lanes that run
     events           1 for an op, 2 more for each of its transfers that may meet others, 2 more for one on a stream,
-                     4 for a pass and what it sends
+                     4 for a pass and what it sends, 2 more for each kernel of a pass that the host issues more slowly
+                     than the lane runs it;
+                     flow by flow also as many as the flows take as long as
     bytes            as at the minimum, and 7 kB for an exchange that is drawn, 20 kB for a rank where lanes are folded
+    processor time   of the process + links, planned ops, ops, rows, events, drawn exchanges and cells, each times what
+                     one takes (`PROCESS_S` and the constants below it)
 
 Assumptions
 -----------
@@ -34,7 +38,9 @@ The minimum leaves out exchanges, what follows the last pass, and lanes that ano
 Operations of the estimate are exact (but for what follows the last pass of training). Its events are 1.1 to 1.9 times
 too many, most where no transfers meet. Its memory is fitted to the peaks of nine runs of the shipped scenarios of 2,000
 to 134,000 operations (Linux, Python 3.11): 4 % too little to 21 % too much. On clusters of 512 to 16,384 GPUs (`docs/
-limits.md`) it is 0.7 to 1.5 times the peak. Writing and drawing results is not in it.
+limits.md`) it is 0.7 to 1.5 times the peak. Its time is that of one run by SimPy's engine on one core of a machine of
+two, fitted to runs of 200 to 134,000 operations; `benchmarks/compare_estimates.py` holds it against measurements.
+Writing and drawing results is in neither.
 """
 
 import os
@@ -48,17 +54,21 @@ from sim.build.work import CollectiveWork, Work
 from sim.engine.clock import MAX_EVENTS
 from sim.engine.run_state import Plan
 from sim.errors import SimulationError
-from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, HostWork, Op
+from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, Flows, HostWork, Op
 from sim.results.quantities import format_quantity
 from workloads.blocks.ffn import DenseFfn
 from workloads.collectives import OPERATIONS
 from workloads.schedules import Pass
 
 __all__ = [
+    "LEAST_LONG_EVENTS",
+    "LONG_RUN_S",
     "NO_LIMITS",
+    "PROCESS_S",
     "Limits",
     "Resources",
     "cluster_and_routing_bytes",
+    "cluster_and_routing_s",
     "estimate_of_plan",
     "machine_memory_bytes",
     "minimum_of_collective",
@@ -73,6 +83,17 @@ _LINK_BYTES: Final = 600.0  # in the graph and in arrays: 1,024 nodes have 115 t
 _CELL_BYTES, _PAIR_BYTES = 16.0, 32.0
 _EVENTS_OF_COLLECTIVE: Final = 4  # of a pass with one transfer
 _PER_EVENT: Final = 1000  # cells, or ranks of an op, that take as long as an event: some 10 us
+PROCESS_S: Final = 1.0
+"""Processor time of a process that starts, reads a scenario and imports what runs it."""
+LONG_RUN_S: Final = 20.0
+"""Processor time from which on a run is long: `moesim run` says how long it is expected to take."""
+LEAST_LONG_EVENTS: Final = 50_000
+"""Minimum of events below which a run takes seconds: an estimate of its time is not worth a plan."""
+_OP_S, _ROW_S, _EVENT_S = 10e-6, 5e-6, 12e-6
+_PLANNED_OP_S: Final = 200e-6  # priced once
+_DRAWN_EXCHANGE_S, _CELL_S = 40e-6, 65e-9  # bytes of each pair on links; a random number for a cell
+_LINK_S: Final = 10e-6
+_EVENTS_OF_FLOW, _EVENTS_OF_OWN_END = 0.3, 10.0  # flows of equal bytes end together; 4 and 120 us
 _CONTAINER_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -86,6 +107,8 @@ class Resources:
     """Events of the clock, and work that takes as long as they do."""
     memory_bytes: float
     """Peak memory of the process that runs it."""
+    cpu_s: float | None = None
+    """Processor time of that process; None in a minimum, which says nothing of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +213,13 @@ def minimum_of_collective(work: CollectiveWork) -> Resources:
 
 
 def estimate_of_plan(
-    plan: Plan, *, kinds: Sequence[str], num_microbatches: int, is_drawn: bool, base_bytes: float = 0.0
+    plan: Plan,
+    *,
+    kinds: Sequence[str],
+    num_microbatches: int,
+    is_drawn: bool,
+    base_bytes: float = 0.0,
+    base_s: float = 0.0,
 ) -> Resources:
     """Return what a run of `plan` is expected to need; the plan cannot be run afterwards.
 
@@ -206,6 +235,8 @@ def estimate_of_plan(
         Whether tokens choose their experts at random, so that each microbatch has exchanges of its own.
     base_bytes
         Memory that does not grow with the run (`cluster_and_routing_bytes`).
+    base_s
+        Processor time of cluster and random numbers (`cluster_and_routing_s`).
     """
     num_lanes = plan.lane_ranks.shape[1] if plan.folding is None else len(plan.folding.running)
     times = num_lanes * num_microbatches
@@ -217,12 +248,17 @@ def estimate_of_plan(
     ]
     ops = [op for pass_ in passes for op in pass_]
     num_ops, num_rows = len(ops) * times, sum(map(_rows_of, ops)) * times
-    num_events = sum(map(_events_of, ops)) + 4 * len(passes)
+    num_events = sum(map(_events_of_pass, passes)) * times
     num_drawn = sum(len(op.transfers) for op in ops if isinstance(op, Collective) and op.kind.startswith("ep_")) * times
     run_bytes = num_ops * _OP_BYTES + num_rows * _ROW_BYTES + (num_drawn * _DRAWN_EXCHANGE_BYTES if is_drawn else 0.0)
     run_bytes += 0.0 if plan.folding is None else plan.lane_ranks.size * _FOLDED_RANK_BYTES
+    run_s = len(ops) * _PLANNED_OP_S + num_ops * _OP_S + num_rows * _ROW_S + num_events * _EVENT_S
+    run_s += num_drawn * _DRAWN_EXCHANGE_S if is_drawn else 0.0
     return Resources(
-        num_ops=num_ops, num_events=num_events * times, memory_bytes=_PROCESS_BYTES + base_bytes + run_bytes
+        num_ops=num_ops,
+        num_events=num_events,
+        memory_bytes=_PROCESS_BYTES + base_bytes + run_bytes,
+        cpu_s=PROCESS_S + base_s + run_s,
     )
 
 
@@ -231,6 +267,12 @@ def cluster_and_routing_bytes(work: Work) -> float:
     sources, hosts = _exchange(work)
     routing_bytes = sources * (work.model.experts * _CELL_BYTES + hosts * _PAIR_BYTES)
     return work.cluster.min_num_links * _LINK_BYTES + routing_bytes
+
+
+def cluster_and_routing_s(work: Work) -> float:
+    """Return the processor time that the cluster's links take, and the random numbers of all layers."""
+    cells = 0 if work.has_balanced_routing else _drawn_cells(work, work.mesh.num_lanes)
+    return work.cluster.min_num_links * _LINK_S + cells * _CELL_S
 
 
 def machine_memory_bytes() -> int | None:
@@ -262,13 +304,31 @@ def _check(
         )
 
 
-def _events_of(op: Op) -> int:
+def _events_of_pass(ops: Sequence[Op]) -> int:
+    """Return the events that a pass makes, with what it sends."""
+    host_ns = sum(sum(op.issue_ns) for op in ops if isinstance(op, Compute))
+    host_ns += sum(op.issue_ns or 0 for op in ops if isinstance(op, Collective))
+    lane_ns = sum(sum(op.slowest_ns) for op in ops if isinstance(op, Compute))
+    for op in ops:
+        if isinstance(op, Collective):
+            lane_ns += max((transfer.alone_ns for transfer in op.transfers), default=0)
+    return 4 + sum(_events_of(op, host_lags=host_ns > lane_ns) for op in ops)
+
+
+def _events_of(op: Op, *, host_lags: bool) -> int:
     """Return the events that an op makes; a collective on a stream ends in a process of its own."""
-    if isinstance(op, Compute):
-        return max(1, len(op.issue_ns))
+    if isinstance(op, Compute):  # where the host is ahead of the lane, all kernels of an op are one event
+        return 1 + (2 * len(op.issue_ns) if host_lags else 0)
     if not isinstance(op, Collective):
         return 1
-    return 1 + 2 * len(op.transfers) + (0 if op.stream is None else 2)
+    of_flows = sum(_events_of_flows(transfer.flows) for transfer in op.transfers if transfer.flows is not None)
+    return 1 + 2 * len(op.transfers) + (0 if op.stream is None else 2) + round(of_flows)
+
+
+def _events_of_flows(flows: Flows) -> float:
+    """Return the events that take as long as the flows of a transfer; where bytes differ, each ends on its own."""
+    ends_together = bool((flows.num_bytes == flows.num_bytes[0]).all())
+    return flows.num_bytes.size * (_EVENTS_OF_FLOW if ends_together else _EVENTS_OF_OWN_END)
 
 
 def _rows_of(op: Op) -> int:
@@ -310,11 +370,18 @@ def _exchange(work: Work) -> tuple[int, int]:
 def _cells(work: Work, lanes: int) -> int:
     """Return the cells of routing that are worked out, weighted by the choices that each takes."""
     sources, hosts = _exchange(work)
-    table, exchanges = sources * work.model.experts, work.model.num_moe_layers * lanes * work.num_microbatches
+    exchanges = work.model.num_moe_layers * lanes * work.num_microbatches
     pairs = 2 * sources * hosts * exchanges if work.network.fidelity == "flow" else 0
     if work.has_balanced_routing:
-        return work.model.num_moe_layers * lanes * table + pairs
-    return exchanges * table * (work.model.top_k + 1) + pairs
+        return work.model.num_moe_layers * lanes * sources * work.model.experts + pairs
+    return _drawn_cells(work, lanes) + pairs
+
+
+def _drawn_cells(work: Work, lanes: int) -> int:
+    """Return the cells of random routing, weighted by the choices that each takes."""
+    sources, _ = _exchange(work)
+    exchanges = work.model.num_moe_layers * lanes * work.num_microbatches
+    return exchanges * sources * work.model.experts * (work.model.top_k + 1)
 
 
 def _memory_limits_bytes() -> Iterator[int]:

@@ -1,8 +1,9 @@
 """What comes out of a simulated scenario: Python values, and the contract's JSON."""
 
+import html
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from sim.engine.trace import Trace
 from sim.results.catalog import CATALOG, resolve_metric
 from sim.results.claims import Outcome, Verdict
 from sim.results.facts import facts_of
+from sim.results.quantities import format_quantity
 from sim.results.uncertainty import Uncertainty
 from sim.run.scenario_run import Simulated
 from sim.scenario.scenario import Scenario
@@ -112,6 +114,10 @@ class Result:
         step_ms = self.metrics["step_time_s"] * 1e3
         verdicts = ", ".join(f"{v.claim.id} {v.verdict}" for v in self.claims)
         return f"<Result of {name!r}: step {step_ms:.3f} ms{'; ' + verdicts if verdicts else ''}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: figures, where the time goes, verdicts; texts of the scenario are escaped."""
+        return "".join(_html_of(self))
 
     def to_json(self) -> str:
         """Return `to_dict` as text."""
@@ -266,3 +272,31 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401  # walks any JSON value
     if isinstance(value, (list, tuple)):
         return [_without_nan(item) for item in value]
     return value
+
+
+_SHOWN_METRICS = ("step_time_s", "tokens_per_s", "bubble_fraction", "mfu", "e2e_latency_mean_s")
+_LEAST_PART = 0.01
+"""Parts of the step below this fraction are not shown in a notebook."""
+
+
+def _html_of(result: Result) -> Iterator[str]:
+    """Yield the pieces of a result as HTML."""
+    name = result.scenario.spec.name or result.scenario.path or "scenario"
+    yield f"<div><b>{html.escape(str(name))}</b>"
+    figures = [(key, result.metrics[key]) for key in _SHOWN_METRICS if key in result.metrics]
+    shown = (f"{key} {format_quantity(float(value), CATALOG[key].unit)}" for key, value in figures)
+    yield f"<p>{html.escape(' · '.join(shown))}</p>"
+    step_ns = sum(result.path_ns.values())
+    parts = sorted(((ns / step_ns, part) for part, ns in result.path_ns.items() if step_ns), reverse=True)
+    yield "<table><tr><th>on the critical path</th><th>share</th><th></th></tr>"
+    for share, part in parts:
+        if share >= _LEAST_PART:
+            bar = f'<div style="width:{160 * share:.0f}px;height:0.8em;background:#4c78a8"></div>'
+            yield f"<tr><td>{html.escape(part.replace('_', ' '))}</td><td>{100 * share:.0f} %</td><td>{bar}</td></tr>"
+    yield "</table>"
+    if result.claims:
+        yield "<table><tr><th>claim</th><th>verdict</th></tr>"
+        for one in result.claims:
+            yield f"<tr><td>{html.escape(one.claim.says)}</td><td>{html.escape(one.verdict)}</td></tr>"
+        yield "</table>"
+    yield "</div>"

@@ -15,7 +15,7 @@ import numpy as np
 from sim.build.assumptions import Assumption
 from sim.engine.run_state import Plan
 from sim.engine.simulation import Run
-from sim.errors import SimulationError
+from sim.errors import MoesimError, SimulationError
 from sim.plan.bounds import Bounds
 from sim.plan.collective import CollectivePlan
 from sim.plan.logs import PairUse
@@ -24,7 +24,7 @@ from sim.plan.transfer_costs import Choice
 from sim.results.serving import ServingSteps
 from sim.run.engines import run_on
 from sim.run.memory_guard import bounded_memory
-from sim.run.resources import NO_LIMITS, Limits, Resources
+from sim.run.resources import LEAST_LONG_EVENTS, LONG_RUN_S, NO_LIMITS, Limits, Resources
 from sim.scenario.engine_names import DEFAULT_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.time import TimeRangeError
@@ -136,6 +136,21 @@ class ScenarioRun(ABC):
     @abstractmethod
     def estimated_resources(self) -> Resources:
         """Return what the run is expected to need, from a plan that is made for that alone."""
+
+    def expected_if_long(self) -> Resources | None:
+        """Return what the run is expected to need where that is over `LONG_RUN_S` of processor time, else None.
+
+        A run of few events is not planned for that, unless it is simulated flow by flow.
+        """
+        is_flow = self.scenario.spec.network.fidelity == "flow"
+        if not is_flow and self.minimum_resources().num_events < LEAST_LONG_EVENTS:
+            return None
+        try:
+            with bounded_memory():
+                expected = self.estimated_resources()
+        except MoesimError:  # the run fails as well, and says where
+            return None
+        return expected if expected.cpu_s is not None and expected.cpu_s > LONG_RUN_S else None
 
     def simulate(self, options: RunOptions) -> Simulated:
         """Simulate the scenario once.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import ast
 
 __all__ = [
+    "MAX_REQUESTS",
     "MAX_SIZES",
     "AnyValue",
     "Bandwidth",
@@ -56,6 +57,9 @@ _MAX_QUANTITY: Final = 10**24
 
 _MAX_LAYERS: Final = 10_000
 _MAX_EXPERTS: Final = 65_536
+
+MAX_REQUESTS: Final = 1_000_000
+"""No server is simulated with more requests: each of them is kept."""
 
 MAX_SIZES: Final[Mapping[str, int]] = {
     "cluster.num_nodes": MAX_GPUS,
@@ -116,7 +120,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "workload.sequence_length": 100_000_000,
     "workload.microbatches": 10_000_000,
     "workload.num_ranks": MAX_GPUS,
-    "workload.requests.count": 10_000_000,
+    "workload.requests.count": MAX_REQUESTS,
     "workload.requests.repeat": 1_000_000,
     "workload.requests.tokens": 100_000_000,
     "workload.server.block_size": 65_536,

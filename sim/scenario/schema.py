@@ -41,13 +41,13 @@ from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
 from workloads.placement import PlacementRule
 from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
-from workloads.what_if import NO_BUBBLE, WHAT_IFS
+from workloads.what_if import EVENED, NO_BUBBLE, WHAT_IFS
 
 __all__ = ["ScenarioSpec"]
 
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
-_OF_PASSES: Final = (NO_BUBBLE, "free_pp")
+_OF_PASSES: Final = ("free_pp", NO_BUBBLE, *EVENED)
 """What a pipeline of given passes can be without."""
 _MAX_ITEMS: Final = 1000
 """No list of claims, alternatives, rivals or figures is longer."""
@@ -164,7 +164,7 @@ class ScenarioSpec(Section):
         for name in self.what_if:
             if name not in _OF_PASSES:
                 rule, hint = (
-                    f"be {' or '.join(_OF_PASSES)} with workload.kind passes",
+                    f"be {', '.join(_OF_PASSES[:-1])} or {_OF_PASSES[-1]} with workload.kind passes",
                     "Passes have no other transfers.",
                 )
                 raise InvalidValueError(("what_if",), rule=rule, value=name, hint=hint)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sim.errors import InvalidValueError
 from sim.scenario.fields import Efficiency, Flag, Ratio, Seconds, Section, Text, count_of, name_of
@@ -11,7 +11,7 @@ from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.serving.arrivals import ARRIVALS
 from workloads.serving.balancers import BALANCERS
 from workloads.serving.lengths import LENGTH_KINDS
-from workloads.serving.server import EXCHANGES, POLICIES, ROLES
+from workloads.serving.server import EXCHANGES, KV_BYTES, POLICIES, ROLES
 
 __all__ = [
     "LengthsSection",
@@ -42,6 +42,14 @@ class LengthsSection(Section):
     """Standard deviation over mean (lognormal)."""
 
 
+def _as_lengths(value: object) -> object:
+    """Return a number of tokens as the section of fixed lengths."""
+    return {"tokens": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_Lengths = Annotated[LengthsSection, BeforeValidator(_as_lengths, json_schema_input_type=LengthsSection | int)]
+
+
 class RequestsSection(Section):
     """Which requests arrive, and when."""
 
@@ -62,11 +70,11 @@ class RequestsSection(Section):
     concurrency: Annotated[int, count_of("workload.requests.count")] | None = None
     """Requests in service or waiting at any time: one arrives when another has ended (closed loop)."""
     count: Annotated[int, count_of("workload.requests.count")] | None = None
-    """Requests in all; with a trace the first so many; null: all of the trace."""
-    input: LengthsSection | None = None
-    """Tokens of prompts."""
-    output: LengthsSection | None = None
-    """Tokens of answers."""
+    """Requests in all; with a trace the first so many; null: all of the trace, or 10 times the concurrency."""
+    input: _Lengths | None = None
+    """Tokens of prompts: a number, or a distribution."""
+    output: _Lengths | None = None
+    """Tokens of answers: a number, or a distribution."""
     shared_prefix: Annotated[int, count_of("workload.requests.tokens", least=0)] = 0
     """Tokens that all prompts begin with, such as those of a system prompt."""
     warmup: Annotated[int, count_of("workload.requests.count", least=0)] = 0
@@ -104,12 +112,8 @@ class RequestsSection(Section):
 
     def _check_drawn(self) -> None:
         self._refuse_given(("repeat", "speed"), "requests that are drawn")
-        for key, example in (
-            ("count", "count: 1000"),
-            ("input", "input: {tokens: 1024}"),
-            ("output", "output: {tokens: 128}"),
-        ):
-            if getattr(self, key) is None:
+        for key, example in (("count", "count: 1000"), ("input", "input: 1024"), ("output", "output: 128")):
+            if getattr(self, key) is None and not (key == "count" and self.concurrency is not None):
                 raise InvalidValueError((key,), "be given", "nothing", f"Add {example}.")
         if self.concurrency is not None:
             self._refuse_given(("rate", "cv", "burst"), "concurrency")
@@ -150,6 +154,8 @@ class ServerSection(Section):
     """Part of the memory that the server may take."""
     kv_blocks: Annotated[int, count_of("workload.server.kv_blocks")] | None = None
     """KV blocks of one data-parallel rank; null: as many as memory has."""
+    kv_cache_dtype: Annotated[str, name_of(lambda: KV_BYTES)] = "auto"
+    """Type of keys and values: `auto` is bf16, `fp8` has half of the bytes."""
     prefix_caching: Flag = True
     """Whether blocks of prompts that begin alike are shared."""
     long_prefill_token_threshold: Annotated[int, count_of("workload.requests.tokens", least=0)] = 0

@@ -13,7 +13,7 @@ from sim.errors import InvalidValueError
 from sim.results.catalog import CATALOG
 from sim.run.model_run import BLOCKING_EXCHANGE, EXCHANGE, ModelRun
 from sim.run.parallel_runs import Observation, run_many
-from sim.run.resources import NO_LIMITS, Limits
+from sim.run.resources import NO_LIMITS, Limits, Resources
 from sim.run.result import Result
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated
 from sim.run.simulate import build_run
@@ -40,6 +40,7 @@ def simulate(
     pairs: bool = False,
     thorough: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_long_run: Callable[[Resources, int], None] | None = None,
 ) -> Result:
     """Simulate a scenario with its alternatives and rivals, and judge its claims.
 
@@ -63,6 +64,9 @@ def simulate(
         Whether to run all that `Variants` may hold: several times the simulations.
     on_progress
         Is called with the simulations that are done, and how many there are.
+    on_long_run
+        Is called before a run that is expected to take long, with what the run is expected to need and how
+        many simulations there are.
 
     Raises
     ------
@@ -89,7 +93,15 @@ def simulate(
         )
     else:
         loaded = scenario if seed is None else scenario.variant({"seed": seed})
-    return judge_scenario(loaded, jobs=jobs, limits=limits, pairs=pairs, thorough=thorough, on_progress=on_progress)
+    return judge_scenario(
+        loaded,
+        jobs=jobs,
+        limits=limits,
+        pairs=pairs,
+        thorough=thorough,
+        on_progress=on_progress,
+        on_long_run=on_long_run,
+    )
 
 
 def judge_scenario(
@@ -100,6 +112,7 @@ def judge_scenario(
     pairs: bool = False,
     thorough: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_long_run: Callable[[Resources, int], None] | None = None,
 ) -> Result:
     """Simulate a loaded scenario and judge its claims; the parameters are those of `simulate`."""
     claims = scenario.spec.claims
@@ -109,6 +122,8 @@ def judge_scenario(
     limits.check_minimum(run.minimum_resources())  # before anything runs
     variants = variants_of(scenario, thorough=thorough)
     total = 1 + len(variants.scenarios)
+    if on_long_run is not None and (expected := run.expected_if_long()) is not None:
+        on_long_run(expected, total)
     wanted = frozenset(metrics) & {BLOCKING_EXCHANGE}
     with run_many(
         variants.scenarios,

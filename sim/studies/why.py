@@ -9,9 +9,16 @@ its place. So each what-if is a simulation of its own, of the same scenario with
     balanced           routing.kind balanced: every expert gets as many tokens
     free_tp, ...       names of `workloads.what_if.WHAT_IFS`, as far as the run has such transfers or stages
     no_host            the host issues kernels and collectives in no time
-    no_stragglers      no degraded GPU or link
+    mended_gpu_5, ...  one degraded GPU, NIC or link is as it should be
+    no_jitter          passes take what they are modelled to take
+    even_stages, ...   stages compute as long as the mean stage (`sim.plan.even_stages`)
+    no_stragglers      all of the last three
     next device, NIC   the preset that is next in arithmetic and memory, slower in neither; the next rate of NICs
 
+    slowdown of a cause    time as it is / time without the cause
+    share of a cause       gain without the cause / gain of no_stragglers        can be above 1 (`measured.stragglers`)
+
+A server runs as long as requests come: what-ifs of it are measured by the mean latency of its requests.
 Gains do not add up: two waits for the same thing are gained once.
 """
 
@@ -38,7 +45,7 @@ from topology.cluster import Cluster
 from topology.device import Device
 from topology.presets.devices import DEVICES
 from workloads.routing import ROUTINGS
-from workloads.what_if import NO_BUBBLE, WHAT_IFS
+from workloads.what_if import EVEN_LAST_STAGE, EVEN_STAGES, EVENED, NO_BUBBLE, WHAT_IFS
 
 __all__ = ["WhatIfRun", "Why", "explain_step"]
 
@@ -47,6 +54,11 @@ _NIC_BYTES_PER_S: Final = (12.5e9, 25e9, 50e9, 100e9, 200e9)
 _HOST_KEYS: Final = ("kernel_launch", "collective_launch", "pass_host", "counts_host")
 _MOST_STRETCHES: Final = 6
 """Stretches of the path that are listed."""
+_MOST_PARTS: Final = 12
+"""Degraded parts that are mended alone."""
+_UNEVEN: Final = 0.001
+"""Stages whose kernels differ by less of their mean compute equally long."""
+_NO_STRAGGLERS: Final = "no_stragglers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +71,20 @@ class WhatIfRun:
     """What is changed, as it follows `if`."""
     changes: dict[str, object]
     """Keys of the scenario that say it, for `--set`."""
+    is_cause: bool = False
+    """Whether it takes away one cause of straggling."""
     step_time_s: float | None = None
     """Step time; None where it could not be run."""
+    time_s: float | None = None
+    """What it is measured by: the step time, or the mean latency of a server's requests."""
     gain_s: float | None = None
-    """Step time of the scenario less that; negative where the step becomes longer."""
+    """The same of the scenario as it is less that; negative where it becomes longer."""
     problem: str | None = None
     """Why it could not be run."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        keys = ("name", "meaning", "step_time_s", "gain_s", "problem")
+        keys = ("name", "meaning", "step_time_s", "time_s", "gain_s", "problem")
         return {key: getattr(self, key) for key in keys} | {"set": self.changes}
 
 
@@ -86,6 +102,35 @@ class Why:
     """Kernels and transfers on the path."""
     what_ifs: list[WhatIfRun]
     """Largest gain first; those that could not be run last."""
+    num_left_out: int = 0
+    """Degraded parts that were not mended alone, for there are too many."""
+
+    @property
+    def time_s(self) -> float:
+        """What the what-ifs are measured by, as it is."""
+        return _measure(self.simulated)[1]
+
+    def stragglers(self) -> dict[str, Any] | None:
+        """Return what stragglers cost, cause by cause; None where there are none, or no run without them."""
+        without = next((one for one in self.what_ifs if one.name == _NO_STRAGGLERS), None)
+        if without is None or not without.time_s or without.gain_s is None:
+            return None
+        causes = [one for one in self.what_ifs if one.is_cause and one.time_s and one.gain_s is not None]
+        return {
+            "time_s": without.time_s,
+            "slowdown": self.time_s / without.time_s,
+            "causes": [
+                {
+                    "name": one.name,
+                    "meaning": one.meaning,
+                    "time_s": one.time_s,
+                    "gain_s": one.gain_s,
+                    "slowdown": self.time_s / (one.time_s or self.time_s),
+                    "share": (one.gain_s or 0.0) / without.gain_s if without.gain_s > 0 else None,
+                }
+                for one in causes
+            ],
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: `path` sums to `step_time_s`, `path_ns` to the same in whole nanoseconds."""
@@ -105,9 +150,16 @@ class Why:
             "path_rows": self.num_rows,
             "path_hops": self.num_hops,
             "stretches": [one.to_dict() for one in self.stretches],
+            "metric": _measure(self.simulated)[0],
+            "time_s": self.time_s,
             "what_ifs": [one.to_dict() for one in self.what_ifs],
-            "warnings": list(self.simulated.warnings),
+            "stragglers": self.stragglers(),
+            "warnings": [*self.simulated.warnings, *self._left_out()],
         }
+
+    def _left_out(self) -> list[str]:
+        text = f"of the degraded parts the first {_MOST_PARTS} are mended alone, and {self.num_left_out} are not"
+        return [text] if self.num_left_out else []
 
 
 def explain_step(
@@ -129,7 +181,7 @@ def explain_step(
     bare = scenario.without_judgement()
     simulated = simulate_scenario(bare, link_timeline=False, limits=limits)
     what_ifs = list(_what_ifs_of(bare, simulated))
-    step_s = simulated.run.trace.step_ns * 1e-9
+    metric, time_s = _measure(simulated)
     scenarios, runs = [], []
     for one in what_ifs:
         try:
@@ -140,7 +192,7 @@ def explain_step(
     total = len(scenarios)
     with run_many(scenarios, jobs=jobs, limits=limits, on_done=lambda done: on_progress(done, total)) as observe:
         seen = iter(observe())
-    done = [one if one.problem else _measured(one, next(seen), step_s) for one in runs]
+    done = [one if one.problem else _measured(one, next(seen), metric, time_s) for one in runs]
     done.sort(key=lambda one: (one.gain_s is None, -(one.gain_s or 0.0), one.name))
     stretches = path_stretches(simulated.run.trace)
     longest = sorted(stretches, key=lambda one: one.from_ns - one.to_ns)[:_MOST_STRETCHES]
@@ -151,6 +203,7 @@ def explain_step(
         num_hops=sum(a.stage != b.stage for a, b in pairwise(stretches)),
         num_rows=sum(one.num_rows for one in stretches),
         what_ifs=done,
+        num_left_out=max(0, len(_degraded(bare)) - _MOST_PARTS),
     )
 
 
@@ -162,7 +215,8 @@ def _what_ifs_of(scenario: Scenario, simulated: Simulated) -> Iterator[WhatIfRun
     spec, trace = scenario.spec, simulated.run.trace
     is_collective = isinstance(spec.workload, CollectiveWorkload)
     is_of_model = not is_collective and not isinstance(spec.workload, PassesWorkload)
-    if is_of_model and spec.model and _is_uneven(scenario):
+    has_experts = any(stage.get("expert") for stage in simulated.stages_ns)
+    if is_of_model and has_experts and _is_uneven(scenario):
         yield WhatIfRun(
             name="balanced",
             meaning="every expert got as many tokens",
@@ -176,21 +230,70 @@ def _what_ifs_of(scenario: Scenario, simulated: Simulated) -> Iterator[WhatIfRun
             meaning="the host issued kernels and collectives in no time",
             changes={f"runtime.{key}": "0 s" for key in _HOST_KEYS},
         )
-    if spec.cluster is not None:
-        if spec.cluster.degraded:
-            yield WhatIfRun(
-                name="no_stragglers", meaning="no GPU or link were degraded", changes={"cluster.degraded": []}
-            )
-        if spec.cluster.preset is not None:
-            yield from _better_hardware(cluster_of(scenario), is_of_model=is_of_model)
+    yield from _without_stragglers(scenario, trace)
+    if spec.cluster is not None and spec.cluster.preset is not None:
+        yield from _better_hardware(cluster_of(scenario), is_of_model=is_of_model)
 
 
-def _measured(one: WhatIfRun, seen: Observation, step_s: float) -> WhatIfRun:
+def _measure(simulated: Simulated) -> tuple[str, float]:
+    """Return the metric that what-ifs are measured by, and its value as it is."""
+    latency = simulated.metrics.get("e2e_latency_mean_s")
+    if latency is not None:
+        return "e2e_latency_mean_s", float(latency)
+    return "step_time_s", simulated.run.trace.step_ns * 1e-9
+
+
+def _measured(one: WhatIfRun, seen: Observation, metric: str, time_s: float) -> WhatIfRun:
     """Return a what-if with what its simulation says."""
-    value = seen.values.get("step_time_s")
-    if value is None:
-        return replace(one, problem=seen.problem)
-    return replace(one, step_time_s=float(value), gain_s=step_s - float(value))
+    value, step_s = seen.values.get(metric), seen.values.get("step_time_s")
+    if value is None or step_s is None:
+        return replace(one, problem=seen.problem or f"it has no {metric}")
+    return replace(one, step_time_s=float(step_s), time_s=float(value), gain_s=time_s - float(value))
+
+
+def _degraded(scenario: Scenario) -> list[dict[str, object]]:
+    """Return the entries of `cluster.degraded` as they were written."""
+    return list(scenario.raw.get("cluster", {}).get("degraded") or [])
+
+
+def _without_stragglers(scenario: Scenario, trace: Trace) -> Iterator[WhatIfRun]:
+    """Yield the run without each cause of straggling, and without all of them."""
+    spec, entries = scenario.spec, _degraded(scenario)
+    whole: dict[str, object] = {}
+    if spec.cluster is not None and entries:
+        whole["cluster.degraded"] = []
+        for number, part in enumerate(spec.cluster.degraded[:_MOST_PARTS]):
+            which = getattr(part, part.part)
+            meaning = f"{'GPU' if part.part == 'gpu' else part.part.replace('nic', 'NIC')} {which} were as it should be"
+            rest: dict[str, object] = {"cluster.degraded": entries[:number] + entries[number + 1 :]}
+            yield WhatIfRun(name=f"mended_{part.part}_{which}", meaning=meaning, changes=rest, is_cause=True)
+    if spec.jitter.as_given.is_on:
+        exact: dict[str, object] = {f"jitter.{key}": 0.0 for key in ("pass_cv", "rank_spread")}
+        yield WhatIfRun(name="no_jitter", meaning="passes took what they are modelled to", changes=exact, is_cause=True)
+        whole |= exact
+    parts = ["nothing were degraded"] * bool(entries) + ["no pass varied"] * spec.jitter.as_given.is_on
+    slow = [name for name in _slow_stages(trace) if name not in spec.what_if]
+    for name in slow:
+        evened: dict[str, object] = {"what_if": [*spec.what_if, name]}
+        yield WhatIfRun(name=name, meaning=WHAT_IFS[name].meaning, changes=evened, is_cause=True)
+    if slow:
+        whole["what_if"] = [*spec.what_if, EVEN_STAGES]
+    if parts:
+        meaning = ", ".join([*parts, *(["stages computed equally long"] if slow else [])])
+        yield WhatIfRun(name=_NO_STRAGGLERS, meaning=meaning, changes=whole)
+
+
+def _slow_stages(trace: Trace) -> list[str]:
+    """Return the what-ifs of uneven stages that would change something."""
+    rows = trace.rows("compute")
+    rows = rows[trace["kind"][rows] != "optimizer"]
+    if trace.num_stages == 1 or not rows.size:
+        return []
+    took_ns = (trace.ints("end_ns") - trace.ints("start_ns"))[rows]
+    took = np.bincount(trace.ints("stage")[rows], weights=took_ns, minlength=trace.num_stages)
+    if took.max() - took.min() <= _UNEVEN * took.mean():
+        return []
+    return [EVEN_STAGES, EVEN_LAST_STAGE] if took[-1] > took.mean() else [EVEN_STAGES]
 
 
 def _is_uneven(scenario: Scenario) -> bool:
@@ -203,6 +306,8 @@ def _without_costs(scenario: Scenario, trace: Trace) -> Iterator[WhatIfRun]:
     transfers = {kind for one in WHAT_IFS.values() for kind in one.free_kinds}
     is_passes = isinstance(scenario.spec.workload, PassesWorkload)
     for name, one in WHAT_IFS.items():
+        if name in EVENED:
+            continue  # causes of straggling
         if name == NO_BUBBLE:
             applies = trace.num_stages > 1
         elif one.free_kinds:

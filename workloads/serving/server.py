@@ -13,13 +13,15 @@ from typing import Final
 from sim.errors import InvalidValueError
 from workloads.serving.balancers import BALANCERS
 
-__all__ = ["EXCHANGES", "POLICIES", "REQUEST_S", "ROLES", "ServerLimits", "default_limits"]
+__all__ = ["EXCHANGES", "KV_BYTES", "POLICIES", "REQUEST_S", "ROLES", "ServerLimits", "default_limits"]
 
 POLICIES: Final = ("vllm", "sglang")
 """Policies of schedulers; `workloads.serving.policies` has what each does."""
 EXCHANGES: Final = ("all_gather", "all_to_all")
 """How tokens of data-parallel ranks reach experts: all to all ranks and a reduce-scatter back, or each to its experts'
 ranks."""
+KV_BYTES: Final = {"auto": 2, "fp8": 1}
+"""Bytes of an element of the KV cache by the name of its type; auto: bf16."""
 ROLES: Final = ("both", "decode")
 """What a server computes: prompts and answers, or answers alone, of prompts that come computed."""
 
@@ -48,6 +50,8 @@ class ServerLimits:
     """Part of the memory that the server may take; the KV cache has what weights and activations leave of it."""
     kv_blocks: int | None = None
     """KV blocks of one data-parallel rank; null: as many as memory has."""
+    kv_cache_dtype: str = "auto"
+    """Type of keys and values: a name of `KV_BYTES`."""
     prefix_caching: bool = True
     """Whether blocks of prompts that begin alike are shared."""
     long_prefill_token_threshold: int = 0
@@ -82,6 +86,11 @@ class ServerLimits:
             hint = "A decode step has a token of every request: raise it, or lower max_num_seqs."
             rule = f"be at least workload.server.max_num_seqs = {self.max_num_seqs}"
             raise InvalidValueError("workload.server.max_num_batched_tokens", rule, self.max_num_batched_tokens, hint)
+
+    @property
+    def kv_share(self) -> float:
+        """Bytes of an element of the KV cache over those of bf16."""
+        return KV_BYTES[self.kv_cache_dtype] / KV_BYTES["auto"]
 
     @property
     def graph_sizes(self) -> tuple[int, ...]:

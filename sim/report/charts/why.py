@@ -31,7 +31,7 @@ def draw_why(data: Mapping[str, Any], path: Path) -> None:
         title = data["name"] or "Why the step takes so long"
         figure.suptitle(title, x=0.02, ha="left", y=1 - 0.2 / height, fontsize=13, fontweight="bold", color=INK)
         _waterfall(axes[0], parts, data["step_time_s"])
-        _gains(axes[1], gains, data["step_time_s"])
+        _gains(axes[1], gains, data["time_s"], "step" if data["metric"] == "step_time_s" else "request")
         save_figure(figure, path)
 
 
@@ -62,19 +62,19 @@ def _waterfall(axes: Axes, parts: list[Mapping[str, Any]], step_s: float) -> Non
     axes.set_xlabel("ms of the step", color=SUBTLE, fontsize=8.5)
 
 
-def _gains(axes: Axes, gains: list[Mapping[str, Any]], step_s: float) -> None:
+def _gains(axes: Axes, gains: list[Mapping[str, Any]], as_it_is_s: float, subject: str) -> None:
     """Draw the step time under each what-if."""
-    style_axes(axes, "Step time under each what-if, a simulation each", grid=True)
+    style_axes(axes, f"{subject.capitalize()} time under each what-if, a simulation each", grid=True)
     for line, one in enumerate(gains):
-        axes.barh(line, one["step_time_s"] * 1e3, height=0.7, color=SERIES_COLOURS[0])
-        share = one["gain_s"] / step_s
+        axes.barh(line, one["time_s"] * 1e3, height=0.7, color=SERIES_COLOURS[0])
+        share = one["gain_s"] / as_it_is_s
         text = "as before" if abs(share) < _LEAST else f"{-100 * share:+.1f} %"
         axes.annotate(text, (1.01, line), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=SUBTLE)
     _name_lines(axes, [one["name"].replace("_", " ") for one in gains])
-    longest_ms = 1e3 * max([step_s, *(one["step_time_s"] for one in gains)])
-    axes.axvline(step_s * 1e3, color=INK, lw=1)
+    longest_ms = 1e3 * max([as_it_is_s, *(one["time_s"] for one in gains)])
+    axes.axvline(as_it_is_s * 1e3, color=INK, lw=1)
     axes.set(xlim=(0, longest_ms * 1.02))
-    axes.set_xlabel("step time in ms; the line is the step as it is", color=SUBTLE, fontsize=8.5)
+    axes.set_xlabel(f"{subject} time in ms; the line is the time as it is", color=SUBTLE, fontsize=8.5)
 
 
 def _name_lines(axes: Axes, names: list[str]) -> None:

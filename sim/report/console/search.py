@@ -27,7 +27,7 @@ def print_search(data: Mapping[str, Any], console: Console) -> None:
     document = data["document"]
     if document is not None:
         console.print(cell(_document(document, data)))
-    _print_front(data["pareto"], data["top"], console)
+    _print_front(data["pareto"], data["top"], data["simulated"], console)
     _print_table("kinds of strategies", "the best of each, of those that were simulated", data["kinds"], console)
     _print_why(data["top"], console)
     if data["flags"]:
@@ -70,12 +70,15 @@ def _document(document: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     return f"{text}{'' if document['fits'] else '; it does not fit into memory'}."
 
 
-def _print_front(front: Sequence[Mapping[str, Any]], top: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _print_front(
+    front: Sequence[Mapping[str, Any]], top: Sequence[Mapping[str, Any]], simulated: int, console: Console
+) -> None:
     """Print step time against memory as a plot of characters; letters are the front."""
     points = [one for one in top if one["memory_bytes"]]
     if len(front) < 2 or len(points) < 2:  # one point is no plot
         return
-    heading(console, "step time and memory", "letters: nothing simulated is both faster and smaller")
+    note = f"letters: of the {simulated:,} simulated, and the scenario's own, none is both faster and smaller"
+    heading(console, "step time and memory", note)
     names = {one["name"]: chr(ord("A") + i) for i, one in enumerate(front[:26])}
     points = [*(one for one in points if one["name"] not in names), *front]
     times, sizes = [one["step_time_s"] for one in points], [one["memory_bytes"] for one in points]

@@ -20,7 +20,9 @@ def print_why(data: Mapping[str, Any], console: Console, *, written: Mapping[str
     """Print why a step takes as long as it does."""
     step_s = data["step_time_s"]
     console.print(cell(_sentence(data)))
-    heading(console, "critical path", f"{format_quantity(step_s, 's')} in {data['path_rows']:,} kernels and transfers")
+    kernels = f" in {data['path_rows']:,} kernels and transfers" if data["path_rows"] > 1 else ""
+    title = "critical path" if data["metric"] == "step_time_s" else "the server's time"
+    heading(console, title, format_quantity(step_s, "s") + kernels)
     table = new_table(console, right=[1, 2])
     before = 0.0
     for part in data["path"]:
@@ -35,11 +37,13 @@ def print_why(data: Mapping[str, Any], console: Console, *, written: Mapping[str
             )
         before = after
     indented(console, table)
-    if data["stretches"]:
+    if len(data["stretches"]) > 1:
         bullets(console, [_path_in_words(data)], mark="•")
     if data["what_ifs"]:
         heading(console, "what if", "each a simulation of its own; gains do not add up")
         _print_what_ifs(data, console)
+    if data["stragglers"]:
+        _print_stragglers(data, console)
     for warning in data["warnings"]:
         console.print(cell(f"  ! {warning}", "yellow"))
     print_written(written or {}, console)
@@ -52,20 +56,27 @@ def _words(name: str) -> str:
 def _sentence(data: Mapping[str, Any]) -> str:
     """Return what is slow, and what would help most."""
     name = f"{data['name']}: " if data["name"] else ""
-    text = f"{name}the step takes {format_quantity(data['step_time_s'], 's')}."
+    text = f"{name}the {_subject(data)} takes {format_quantity(data['time_s'], 's')}."
     parts = data["path"][:3]
     if parts:
         shown = [f"{_words(part['part'])} ({100 * part['fraction']:.0f} %)" for part in parts]
-        text += f" Most of its critical path is {', '.join(shown)}."
+        where = "its critical path" if data["metric"] == "step_time_s" else "the server's time"
+        text += f" Most of {where} is {', '.join(shown)}."
     gains = [one for one in data["what_ifs"] if one["gain_s"] is not None]
     if gains:
         best = gains[0]
-        if best["gain_s"] > _LEAST * data["step_time_s"]:
-            share = 100 * best["gain_s"] / data["step_time_s"]
-            text += f" The most would be gained if {best['meaning']}: {share:.0f} % of the step."
+        if best["gain_s"] > _LEAST * data["time_s"]:
+            share = 100 * best["gain_s"] / data["time_s"]
+            text += f" The most would be gained if {best['meaning']}: {share:.0f} % of it."
         else:
             text += " Nothing that was tried makes it shorter."
+    if data["stragglers"]:
+        text += f" Without stragglers it would be {data['stragglers']['slowdown']:.2f} times as fast."
     return text
+
+
+def _subject(data: Mapping[str, Any]) -> str:
+    return "step" if data["metric"] == "step_time_s" else "mean request"
 
 
 def _path_in_words(data: Mapping[str, Any]) -> str:
@@ -83,15 +94,16 @@ def _path_in_words(data: Mapping[str, Any]) -> str:
 
 
 def _print_what_ifs(data: Mapping[str, Any], console: Console) -> None:
-    table = new_table(console, "what if", "step time", "gain", "", "if", right=[1, 2, 3])
+    causes = {one["name"] for one in (data["stragglers"] or {"causes": ()})["causes"]}
+    table = new_table(console, "what if", f"{_subject(data)} time", "gain", "", "if", right=[1, 2, 3])
     for one in data["what_ifs"]:
-        if one["gain_s"] is None:
+        if one["gain_s"] is None or one["name"] in causes:
             continue
-        share = one["gain_s"] / data["step_time_s"]
+        share = one["gain_s"] / data["time_s"]
         gain = format_quantity(one["gain_s"], "s") if abs(share) >= _LEAST else "none"
         table.add_row(
             cell(one["name"], "bold" if share >= _LEAST else "dim"),
-            cell(format_quantity(one["step_time_s"], "s")),
+            cell(format_quantity(one["time_s"], "s")),
             cell(gain),
             cell(f"{100 * share:.1f} %" if abs(share) >= _LEAST else ""),
             cell(one["meaning"]),
@@ -99,3 +111,21 @@ def _print_what_ifs(data: Mapping[str, Any], console: Console) -> None:
     indented(console, table)
     failed = [f"{one['name']} could not be run: {one['problem']}" for one in data["what_ifs"] if one["problem"]]
     bullets(console, failed, mark="!", style="yellow")
+
+
+def _print_stragglers(data: Mapping[str, Any], console: Console) -> None:
+    """Print what each cause of straggling costs, from the run without it."""
+    whole = data["stragglers"]
+    without = f"{format_quantity(whole['time_s'], 's')} without any: a slowdown of {whole['slowdown']:.3f}"
+    heading(console, "stragglers", without)
+    table = new_table(console, "cause", "without it", "slowdown", "of the whole", "if", right=[1, 2, 3])
+    for cause in whole["causes"]:
+        is_felt = cause["gain_s"] >= _LEAST * data["time_s"]
+        table.add_row(
+            cell(cause["name"], "bold" if is_felt else "dim"),
+            cell(format_quantity(cause["time_s"], "s")),
+            cell(f"{cause['slowdown']:.3f}"),
+            cell("–" if cause["share"] is None else f"{100 * cause['share']:.0f} %"),
+            cell(cause["meaning"]),
+        )
+    indented(console, table)

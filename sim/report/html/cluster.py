@@ -17,7 +17,10 @@ _MOST_GPUS: Final = 1024
 
 
 def cluster_picture(scenario: Scenario, use: LinkUse, step_s: float) -> bytes:
-    """Return an SVG of a scenario's cluster whose links are coloured by their load; nothing without a cluster."""
+    """Return an SVG of a scenario's cluster whose links are coloured by their load; nothing without a cluster.
+
+    Nothing either where its temporary file cannot be written: files that the user asked for say what is wrong.
+    """
     if scenario.spec.cluster is None or not use.names or step_s <= 0:
         return b""
     cluster = build_scenario_cluster(scenario)
@@ -31,8 +34,12 @@ def cluster_picture(scenario: Scenario, use: LinkUse, step_s: float) -> bytes:
     title = f"{cluster.num_nodes:,} nodes, {cluster.num_gpus:,} GPUs ({cluster.device.name})"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cluster.svg"
-        draw_topology(cluster.graph, path, title=title, subtitle="links by their mean load over the step", use=shares)
-        return path.read_bytes()
+        subtitle = "links by their mean load over the step"
+        try:
+            draw_topology(cluster.graph, path, title=title, subtitle=subtitle, use=shares)
+            return path.read_bytes()
+        except OSError:
+            return b""
 
 
 def shapes_of(data: Mapping[str, Any]) -> dict[str, str]:

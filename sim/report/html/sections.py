@@ -116,15 +116,15 @@ def percent_of(share: float) -> str:
 
 def what_ifs(why: Data) -> list[Row]:
     """Return the what-ifs of `moesim why`, largest gain first; what became no shorter is left out."""
-    step_s = why.get("step_time_s") or 0.0
+    as_it_is_s = why.get("time_s") or 0.0
     return [
         {
             "name": one["name"],
             "meaning": one["meaning"],
-            "time": format_quantity(one["step_time_s"], "s"),
+            "time": format_quantity(one["time_s"], "s"),
             "gain": format_quantity(one["gain_s"], "s"),
-            "share": one["gain_s"] / step_s,
-            "percent": format_quantity(round(one["gain_s"] / step_s, 4), "ratio"),
+            "share": one["gain_s"] / as_it_is_s,
+            "percent": format_quantity(round(one["gain_s"] / as_it_is_s, 4), "ratio"),
         }
         for one in why.get("what_ifs") or ()
         if one.get("gain_s") and one["gain_s"] > 0

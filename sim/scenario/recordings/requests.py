@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from sim.errors import InvalidValueError
+from sim.scenario.fields import MAX_REQUESTS
 from sim.scenario.file_bytes import parse_json, read_input_text
 from workloads.serving.requests import Request
 
 __all__ = ["read_requests"]
 
 _MAX_BYTES: Final = 1 << 28
-_MAX_REQUESTS: Final = 10_000_000
 _MAX_TOKENS: Final = 100_000_000
 _COLUMNS: Final = {
     "time": ("timestamp", "arrived_at", "arrival_s", "arrival"),
@@ -53,8 +53,8 @@ def read_requests(path: Path) -> list[Request]:
             first_s = last_s = time_s
         if time_s < last_s:
             _refuse(path, line, "be sorted by time of arrival", f"{time_s:g} s after {last_s:g} s", "Sort the lines.")
-        if len(requests) >= _MAX_REQUESTS:
-            _refuse(path, line, f"have at most {_MAX_REQUESTS:,} requests", "more", "Take a part of the trace.")
+        if len(requests) >= MAX_REQUESTS:
+            _refuse(path, line, f"have at most {MAX_REQUESTS:,} requests", "more", "Take a part of the trace.")
         last_s = time_s
         requests.append(
             Request(

@@ -22,9 +22,9 @@ def choose_executor(cluster: str | None, jobs: int) -> Executor:
         from sim.studies.executors.dask_cluster import DaskCluster  # noqa: PLC0415  # optional, and slow to import
 
         return DaskCluster(address)
-    if kind == "ray":
+    if cluster == "ray":
         from sim.studies.executors.ray_cluster import RayCluster  # noqa: PLC0415  # optional, and slow to import
 
-        return RayCluster(address)
-    hint = "Write dask://HOST:PORT of a scheduler, ray for the cluster of this machine, or ray://HOST:PORT."
+        return RayCluster()
+    hint = "Write dask://HOST:PORT of a scheduler, or ray for the Ray cluster of this machine or of RAY_ADDRESS."
     raise InvalidValueError("--cluster", "be a Dask or Ray cluster", cluster, hint)

@@ -18,7 +18,7 @@ from sim.scenario.scenario import Scenario
 from sim.studies.store.keys import point_key, program_digest
 from sim.studies.store.record import Record
 
-__all__ = ["Chunk", "ChunkRefusedError", "StudyPoint", "run_chunk", "variant_of"]
+__all__ = ["Chunk", "ChunkRefusedError", "StudyPoint", "program_of_worker", "run_chunk", "variant_of"]
 
 _ONE_AT_A_TIME: Final = threading.Lock()
 """A worker of a cluster may have several threads; a simulation bounds the memory of its whole process."""
@@ -68,6 +68,11 @@ def run_chunk(chunk: Chunk) -> list[Record]:
         raise ChunkRefusedError("have the same version of the program")
     with _ONE_AT_A_TIME:
         return [_record(chunk, i) for i in range(len(chunk.points))]
+
+
+def program_of_worker() -> str:
+    """Return the digest of the program of the process that runs this."""
+    return program_digest()
 
 
 def variant_of(scenario: Scenario, changes: Mapping[str, object]) -> Scenario:

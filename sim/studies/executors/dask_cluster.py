@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from sim.errors import InvalidValueError, SimulationError
-from sim.studies.executors.chunk import Chunk, ChunkRefusedError, run_chunk
+from sim.studies.executors.chunk import Chunk, ChunkRefusedError, program_of_worker, run_chunk
 from sim.studies.executors.executor import Ended, Executor, refused_by_worker
 from sim.studies.store.keys import program_digest
 
@@ -103,7 +103,7 @@ class DaskCluster(Executor):
     def _check_workers(self) -> None:
         """Refuse a cluster without workers, and workers with another program."""
         try:
-            found = self._client.run(program_digest)
+            found = self._client.run(program_of_worker)
         except (OSError, TimeoutError, ImportError, AttributeError) as error:
             hint = "Install this version of moesim on every worker."
             shown = f"{self.name} ({' '.join(str(error).split())[:200]})"
@@ -111,7 +111,7 @@ class DaskCluster(Executor):
         if not found:
             hint = f"Start one: dask worker {self.name.replace('dask', 'tcp')}"
             raise InvalidValueError("--cluster", "have workers", f"{self.name} with none", hint)
-        other = sorted(worker for worker, digest in found.items() if digest != _own_program())
+        other = sorted(worker for worker, digest in found.items() if digest != program_digest())
         if other:
             refusal = ChunkRefusedError("have the same version of the program")
             raise refused_by_worker(f"{self.name}, where {other[0]} has another one", refusal)
@@ -128,8 +128,3 @@ class DaskCluster(Executor):
 
     def _lost(self, why: str) -> SimulationError:
         return SimulationError(f"{self.name}: {why}. {_KEPT}")
-
-
-def _own_program() -> str:
-    """Return the digest of the program of this process."""
-    return program_digest()

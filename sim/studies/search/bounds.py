@@ -22,7 +22,7 @@ Tight, for one candidate (`TightBound`)::
     bound     = end of the last                                    the longest path that is free of contention
 
 A schedule whose order depends on simulated times has no such bound. The maps of a layer are made once for all
-candidates that give it the same groups and tokens (`_signature`).
+candidates that give it the same groups and tokens (`_signature`); where machines differ, for each stage anew.
 
     memory    = states of the fullest stage and one microbatch's activations; in training what the order of passes needs
 
@@ -47,17 +47,19 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.order_memory import predict_memory
 from sim.studies.search.maps import IDENTITY, Map, applied, map_of, product
-from sim.studies.search.space import Space
+from sim.studies.search.space import AXES, Space
 from workloads.conventions import CONVENTIONS
 from workloads.memory import reserved_bytes
 from workloads.routing import RoutingSettings
 from workloads.runtime import Runtime
 from workloads.schedules import SCHEDULES, Pass, PipelineOrder, Step, passes_of
 
-__all__ = ["Bound", "TightBounds", "cheap_bounds_s"]
+__all__ = ["Bound", "TightBounds", "cheap_bounds_s", "has_alike_stages"]
 
 FloatArray = NDArray[np.float64]
 _NS: Final = 1e-9
+_IN_SIGNATURE: Final = frozenset({*AXES, "parallel.strategy", "parallel.dp", "parallel.sp", "parallel.stage_layers"})
+"""Keys whose values signatures have."""
 _ENDS: Final = ("before", "after")
 _EXCHANGES: Final = frozenset({"ep_dispatch", "ep_combine", "ep_moves"})
 
@@ -67,6 +69,8 @@ def cheap_bounds_s(space: Space, runtime: Runtime) -> FloatArray:
     model, cluster, workload = space.model, space.cluster, space.scenario.spec.workload
     if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
         raise TypeError("a space is of work of kind forward or training")
+    if any(candidate.has_own_runtime for candidate in space.candidates):
+        return np.zeros(len(space.candidates))  # formats and overlaps differ
     batches = workload.batches if isinstance(workload, ForwardWorkload) else 1
     tokens = float(workload.sequences * workload.sequence_length)
     names = ("tp", "pp", "vpp")
@@ -155,6 +159,10 @@ class TightBounds:
     """Of layers, of what stands before and after them in a pass, and of what follows the last pass."""
     _sends: dict[tuple[object, ...], tuple[int, bool]] = field(default_factory=dict)
     _streams: dict[tuple[object, ...], dict[tuple[str, int], dict[str, int]]] = field(default_factory=dict)
+    _rest: str = ""
+    """All else that the candidate at hand sets."""
+    _is_alike: bool = True
+    """Whether stages lie on machines that are alike."""
     _drawn: str = ""
     """How the routing of the candidate at hand is drawn: not at all, `drawn`, or with `drops`."""
 
@@ -180,12 +188,13 @@ class TightBounds:
         Errors are those of `of`. What stands before and after the layers of a pass is left out.
         """
         work = self._worked(scenario)
-        plan, signature = PipelinePlan(work), _signature(work)
+        plan, signature = PipelinePlan(work), (*_signature(work), self._rest)
         found = np.zeros((2, len(work.layers)))
         for stage, steps in enumerate(plan.pipeline_order.order):
             for pass_, is_split in _kinds_of_passes(steps, plan.pipeline_order, stage):
                 self._pass(signature, work, plan, stage, pass_, is_split=is_split)
-                kind = (*signature, self._drawn, pass_.kind, is_split)
+                place = None if self._is_alike else (work.mesh.num_stages, stage)
+                kind = (*signature, self._drawn, place, pass_.kind, is_split)
                 chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
                 for layer in work.layers_of_model_chunk(chunk):
                     lane_ns = self._maps.get((*kind, *_kind_of_layer(work, layer)), IDENTITY)[0]
@@ -198,6 +207,7 @@ class TightBounds:
     def _worked(self, scenario: Scenario) -> Work:
         """Return the work of a candidate, with balanced routing, and note how its routing is drawn."""
         work = build(scenario).work
+        self._rest, self._is_alike = _rest_of(scenario), has_alike_stages(scenario)
         self._drawn = "" if work.has_balanced_routing else "drops" if work.routing.capacity_factor else "drawn"
         return replace(work, routing=RoutingSettings()) if self._drawn else work
 
@@ -206,7 +216,7 @@ class TightBounds:
         if work.schedule_kind.uses_pass_times:
             return 0.0
         order = plan.pipeline_order
-        signature = _signature(work)
+        signature = (*_signature(work), self._rest)
         passes = {
             (stage, step.kind, step.chunk, is_split): self._pass(signature, work, plan, stage, step, is_split=is_split)
             for stage, steps in enumerate(order.order)
@@ -272,7 +282,8 @@ class TightBounds:
         chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
         layers = tuple(work.layers_of_model_chunk(chunk))
         in_order = layers if pass_.kind == "F" else layers[::-1]
-        kind = (*signature, self._drawn, pass_.kind, is_split)
+        place = None if self._is_alike else (work.mesh.num_stages, stage)
+        kind = (*signature, self._drawn, place, pass_.kind, is_split)
         receives = not work.mesh.sp and work.mesh.strategy.tp > 1 and work.mesh.num_stages > 1
         edges = [(*kind, end, chunk == work.embedding_chunk, chunk == work.head_chunk, receives) for end in _ENDS]
         keys = [edges[0], *((*kind, *_kind_of_layer(work, layer)) for layer in in_order), edges[1]]
@@ -295,7 +306,7 @@ class TightBounds:
     ) -> tuple[int, bool]:
         """Return how long the output of a pass is under way to the next stage, and whether the sender waits for it."""
         chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
-        node = stage if work.mesh.world > work.cluster.gpus_per_node else 0
+        node = stage if work.mesh.world > work.cluster.gpus_per_node or not self._is_alike else 0
         key = (*signature, work.mesh.num_stages, node, "send", pass_.kind, chunk)
         if key not in self._sends:
             sends = plan.sends(stage, 0, Pass(pass_.kind, 0, pass_.chunk))
@@ -356,6 +367,23 @@ class TightBounds:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def has_alike_stages(scenario: Scenario) -> bool:
+    """Tell whether all nodes are alike, so that a layer takes as long on any stage."""
+    cluster = scenario.spec.cluster
+    return cluster is not None and cluster.preset is not None and not cluster.degraded
+
+
+def _rest_of(scenario: Scenario) -> str:
+    """Return what a scenario says but for the axes of strategies, which `_signature` has."""
+    rest = {
+        section: {key: value for key, value in values.items() if f"{section}.{key}" not in _IN_SIGNATURE}
+        if isinstance(values, dict)
+        else values
+        for section, values in scenario.raw.items()
+    }
+    return repr(rest)
 
 
 def _signature(work: Work) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ import contextlib
 import heapq
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -34,16 +35,16 @@ from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
-from sim.studies.search.bounds import TightBounds, cheap_bounds_s
+from sim.studies.search.bounds import TightBounds, cheap_bounds_s, has_alike_stages
 from sim.studies.search.kept import KeptSimulations
 from sim.studies.search.space import Candidate, Space
 from sim.studies.store.record import Record
 from workloads.schedules import SCHEDULES
 
-__all__ = ["DEFAULT_GAP", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
+__all__ = ["DEFAULT_GAP", "LEVELS", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
 
 DEFAULT_GAP: Final = 0.01
-_STEPS: Final = ("cheap", "family", "tight", "simulated")
+LEVELS: Final = ("cheap", "family", "tight", "simulated")
 """How closely a candidate has been looked at."""
 _MOST_KINDS: Final = 8
 """Kinds of strategies of which the best is simulated in any case."""
@@ -96,6 +97,8 @@ class Searched:
     """The best bound of each candidate. Shape [candidates]."""
     looked_at: NDArray[np.int64]
     """How closely each was looked at: position in cheap, family, tight, simulated. Shape [candidates]."""
+    reasons: list[str | None]
+    """Why each was not simulated: a key of `excluded`; None: it was."""
     excluded: dict[str, int]
     """Why candidates were not simulated -> how many: `bound`, `memory`, `refused`, `left`."""
     lower_bound_s: float
@@ -185,6 +188,8 @@ class _Worker:
 
     def family(self, representative: int, members: Sequence[int]) -> list[float]:
         """Return the bounds of a family in seconds, from the times of its layers."""
+        if not has_alike_stages(self.space.scenario):
+            return [0.0] * len(members)
         scenario, number = self.space.scenario_of(self.space.candidates[representative]), self.space.model.layers
         places = np.arange(number)
         few = _few_layers(self.space, representative)
@@ -199,6 +204,8 @@ class _Worker:
         except (MoesimError, MemoryError):
             return [0.0] * len(members)
         times = times[:, places]
+        if runtime_of(scenario).overlap_moe:
+            return [0.0] * len(members)
         return [_family_bound_s(self.space, self.space.candidates[member], times) for member in members]
 
     def tight(self, number: int) -> tuple[float, bool, str | None]:
@@ -245,6 +252,7 @@ _worker: _Worker | None = None
 
 def _begin(space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
     global _worker  # noqa: PLW0603  # one for each process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that searches
     end_with_parent()
     _worker = _Worker(space, limits, kept)
 
@@ -285,6 +293,7 @@ class _Search:
         self._best_s = float("inf")
         self._excluded = {"memory": 0, "refused": 0}
         self._problems: dict[str, int] = {}
+        self._why: dict[int, str] = {}
         self._pending: dict[Future[Any], tuple[str, tuple[int, ...], int]] = {}
         self._num_tasks = 0
 
@@ -443,6 +452,7 @@ class _Search:
         heapq.heappush(self._heap, (float(self._bounds[number]), number, self._stamp[number]))
 
     def _exclude(self, number: int, why: str, problem: str | None = None) -> None:
+        self._why[number] = why
         self._level[number] = _EXCLUDED
         self._excluded[why] += 1
         if problem is not None:
@@ -466,6 +476,10 @@ class _Search:
             outcomes=list(self._outcomes),
             bounds_s=self._bounds.copy(),
             looked_at=np.where(simulated, 3, np.maximum(self._level, np.where(self._level < 0, 2, 0))),
+            reasons=[
+                None if simulated[number] else self._why.get(number, "bound" if is_over[number] else "left")
+                for number in range(len(self._level))
+            ],
             excluded={**self._excluded, "bound": int((open_ & is_over).sum()), "left": left},
             lower_bound_s=bound_s if bound_s < float("inf") else 0.0,
             gap=self._best_s / bound_s - 1 if has_best else None,
@@ -533,8 +547,11 @@ def _family_bound_s(space: Space, candidate: Candidate, times_s: NDArray[np.floa
     microbatches = candidate.microbatches * batches
     layers = times_s[:, : space.model.layers]
     forward, whole = layers
-    if space.model.layers % number or SCHEDULES[candidate.schedule].layout not in {"row", "round_robin"}:
-        return float(whole.sum() / s.pp * microbatches) if s.pp > 1 else float(whole.sum() * microbatches)
+    kind = SCHEDULES[candidate.schedule]
+    if kind.pairs or kind.layout not in {"row", "round_robin"}:
+        return 0.0  # passes run at the same time, or the ways of microbatches are others
+    if space.model.layers % number:
+        return float(whole.sum() / s.pp * microbatches)
     chunks = whole.reshape(number, -1).sum(axis=1)
     before = forward.reshape(number, -1).sum(axis=1) if SCHEDULES[candidate.schedule].splits_backward else chunks
     own = chunks.reshape(s.vpp, s.pp).sum(axis=0) * microbatches
@@ -561,10 +578,19 @@ def _executors(jobs: int, space: Space, limits: Limits, kept: KeptSimulations | 
         ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(space, limits, kept))
         for _ in range(jobs)
     ]
+    given: list[Future[Any]] = []
+
+    def submit(family: int, task: str, arguments: tuple[Any, ...]) -> "Future[Any]":
+        given[:] = [future for future in given if not future.done()]
+        given.append(pools[family % jobs].submit(_do, task, arguments))
+        return given[-1]
+
     try:
-        yield lambda family, task, arguments: pools[family % jobs].submit(_do, task, arguments)
+        yield submit
     finally:
+        if any(not future.done() for future in given):  # interrupted: nobody waits for these results
+            for pool in pools:
+                for process in list((pool._processes or {}).values()):  # there is no other way
+                    process.terminate()
         for pool in pools:
-            for process in list((pool._processes or {}).values()):  # nobody waits for its result
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

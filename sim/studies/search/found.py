@@ -1,6 +1,6 @@
 """What a search has found, in words and for JSON: the best, the certificate, and where others stand.
 
-A certificate says what excludes the rest. `bounds` of the JSON lets anybody check it: each candidate that was not
+A certificate says what excludes the rest. The rows of `Found.bounds` let anybody check it: each candidate that was not
 simulated has a bound which is above the best over 1 + gap, or does not fit, or is refused.
 """
 
@@ -15,7 +15,7 @@ from sim.run.parallel_runs import run_many
 from sim.run.resources import NO_LIMITS, Limits
 from sim.scenario.scenario import Scenario
 from sim.scenario.search_section import SearchSpec
-from sim.studies.search.branch import Outcome, Progress, Searched, search, simulate_candidate
+from sim.studies.search.branch import LEVELS, Outcome, Progress, Searched, search, simulate_candidate
 from sim.studies.search.kept import kept_simulations
 from sim.studies.search.space import Candidate, Space, space_of
 from sim.studies.uncertainty import draw_factors, drawn
@@ -72,7 +72,11 @@ class Found:
         if best is None or best.step_s is None:
             if searched.is_complete:
                 return f"None of the {num:,} strategies in this space can be run: {_why_none(searched)}."
-            return f"No strategy that fits was found among {num:,} so far."
+            tried = sum(searched.excluded.values()) - searched.excluded["bound"] - searched.excluded["left"]
+            return (
+                f"No strategy that fits was found among {num:,} so far: {len(searched.outcomes):,} simulated, "
+                f"{tried:,} found not to fit or to run."
+            )
         seen = f"{len(searched.outcomes):,} simulated"
         excluded = searched.excluded
         reasons = [
@@ -95,6 +99,25 @@ class Found:
         known = 100 * (searched.gap or 0.0)
         return f"{best.candidate.name} is at most {known:.1f} % above the best of the {num:,} in this space: {rest}."
 
+    def bounds(self) -> list[dict[str, Any]]:
+        """Return every candidate with its bound, how closely it was looked at, and what became of it."""
+        searched = self.searched
+        simulated = {outcome.number: outcome for outcome in searched.outcomes}
+        rows = []
+        for number, candidate in enumerate(searched.space.candidates):
+            outcome = simulated.get(number)
+            rows.append(
+                {
+                    "name": candidate.name,
+                    "bound_s": float(searched.bounds_s[number]),
+                    "looked_at": LEVELS[int(searched.looked_at[number])],
+                    "step_time_s": None if outcome is None else outcome.step_s,
+                    "fits": None if outcome is None else outcome.fits,
+                    "excluded_by": searched.reasons[number],
+                }
+            )
+        return rows
+
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON; times in seconds."""
         searched, best = self.searched, self.searched.best
@@ -104,7 +127,7 @@ class Found:
             "objective": self.objective,
             "certificate": self.sentence,
             "is_complete": searched.is_complete,
-            "best": None if best is None else best.candidate.changes(trains=trains),
+            "best": None if best is None else {**searched.space.fixed, **best.candidate.changes(trains=trains)},
             "best_strategy": None if best is None else best.candidate.strategy.name,
             "best_name": None if best is None else best.candidate.name,
             "best_step_time_s": None if best is None else best.step_s,
@@ -135,9 +158,10 @@ class Found:
         return sorted(fitting, key=lambda one: (one.step_s or 0.0, one.number))
 
     def _pareto(self) -> list[Outcome]:
-        """Return those than which none is both faster and smaller, among all that were simulated and fit."""
+        """Return those than which none is both faster and smaller, of what fits, with the scenario's own strategy."""
         front: list[Outcome] = []
-        for one in self._fitting():
+        own = [] if self.own is None or not self.own.fits or self.own.step_s is None else [self.own]
+        for one in sorted([*self._fitting(), *own], key=lambda one: (one.step_s or 0.0, one.number)):
             if one.memory_bytes is not None and all(one.memory_bytes < (other.memory_bytes or 0.0) for other in front):
                 front.append(one)
         return front
@@ -226,6 +250,7 @@ def search_scenario(
             jobs=jobs,
             limits=limits,
             kept=kept,
+            first=_usual(space),
             on_progress=on_progress,
         )
     finally:
@@ -233,6 +258,28 @@ def search_scenario(
             kept.close()
     tied = () if searched.is_interrupted else _ties(searched, jobs, limits)
     return Found(searched=searched, scenario=scenario, own=own, objective=objective, tied=tied)
+
+
+def _usual(space: Space) -> list[Candidate]:
+    """Return two strategies that people would begin with: an interrupt then has something to show.
+
+    No pipeline, experts within a node, and as many microbatches as there are; with and without full recomputation.
+    """
+
+    def distance(candidate: Candidate) -> tuple[int, ...]:
+        s, node = candidate.strategy, space.cluster.gpus_per_node
+        return (
+            s.cp,
+            s.pp,
+            abs(s.ep - min(node, space.model.experts or 1)),
+            s.tp,
+            -candidate.zero,
+            -candidate.microbatches,
+        )
+
+    kinds = {candidate.recompute for candidate in space.candidates}
+    of_kind = [[one for one in space.candidates if one.recompute == kind] for kind in sorted(kinds & {"none", "full"})]
+    return [min(candidates, key=distance) for candidates in of_kind]
 
 
 def with_best_as_rival(

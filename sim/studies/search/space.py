@@ -17,6 +17,7 @@ no part of the space; those that `sim.build` refuses are counted as such when th
 """
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,6 +26,7 @@ from sim.build.cluster import cluster_of
 from sim.build.layout import model_of
 from sim.build.runtime import runtime_of
 from sim.errors import InvalidValueError
+from sim.scenario.overrides import apply_variant
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from topology.cluster import Cluster
@@ -71,8 +73,8 @@ class Candidate:
     zero: int
     stage_layers: tuple[int, ...] | None = None
     """Layers of each stage, where they do not divide."""
-    others: tuple[tuple[str, Any], ...] = ()
-    """Further keys of `fix` and `over` with their values."""
+    others: tuple[tuple[str, str], ...] = ()
+    """Further keys of `fix` and `over` with their values, as JSON."""
 
     def changes(self, *, trains: bool) -> dict[str, Any]:
         """Return the keys of a scenario that say it."""
@@ -87,7 +89,12 @@ class Candidate:
             changes |= {"schedule.recompute": self.recompute, "parallel.zero": self.zero}
         if self.stage_layers is not None:
             changes["parallel.stage_layers"] = list(self.stage_layers)
-        return changes | dict(self.others)
+        return changes | {key: json.loads(value) for key, value in self.others}
+
+    @property
+    def has_own_runtime(self) -> bool:
+        """Whether what the software does is not that of the scenario."""
+        return any(key.startswith("runtime.") for key, _ in self.others)
 
     @property
     def name(self) -> str:
@@ -97,7 +104,7 @@ class Candidate:
         parts += [self.schedule] if self.schedule != "1f1b" else []
         parts += [f"recompute {self.recompute}"] if self.recompute != "none" else []
         parts += [f"ZeRO {self.zero}"] if self.zero else []
-        return " ".join([*parts, *(f"{key}={value}" for key, value in self.others)])
+        return " ".join([*parts, *(f"{key}={json.loads(value)}" for key, value in self.others)])
 
     @property
     def kind(self) -> str:
@@ -114,6 +121,8 @@ class Space:
     cluster: Cluster
     model: ModelSpec
     trains: bool
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that no axis has and that all candidates have; `scenario` has them."""
     candidates: list[Candidate] = field(default_factory=list)
     values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Key -> values that were tried."""
@@ -144,12 +153,15 @@ def space_of(
             rule = "be left out where search.fix has it"
             raise InvalidValueError(f"search.over.{key}", rule, key, "Keep one of both.")
     given = fixed | listed
+    _check(scenario, given)
+    everywhere = {key: values[0] for key, values in fixed.items() if key not in AXES}
     bare = _without_axes(scenario.without_judgement(), given)
+    bare = bare.variant(everywhere) if everywhere else bare
     cluster, model = cluster_of(bare), model_of(bare)
     trains = isinstance(workload, TrainingWorkload)
     can_split = runtime_of(bare).attention != "unfused"
     axes = _Axes(cluster, model, workload.sequences, workload.sequence_length, trains, can_split, given)
-    others = {key: values for key, values in given.items() if key not in AXES}
+    others = {key: values for key, values in listed.items() if key not in AXES}
     candidates = list(axes.candidates(others))
     if not candidates:
         shown = ", ".join(f"{key} = {', '.join(map(str, values))}" for key, values in given.items()) or "nothing"
@@ -157,11 +169,30 @@ def space_of(
         hint = "DP is what the other axes leave; sequences must divide among DP and microbatches."
         raise InvalidValueError("search", rule, shown, hint)
     return Space(
-        scenario=bare, cluster=cluster, model=model, trains=trains, candidates=candidates, values=axes.values | others
+        scenario=bare,
+        cluster=cluster,
+        model=model,
+        trains=trains,
+        fixed=everywhere,
+        candidates=candidates,
+        values=axes.values | others,
     )
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _check(scenario: Scenario, given: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse keys that do not exist, and what bounds say nothing of."""
+    for key, values in given.items():
+        try:
+            apply_variant(scenario.raw, {key: values[0]})
+        except InvalidValueError as error:
+            raise InvalidValueError(f"search: {key}", error.rule, error.value, error.hint) from None
+    for key in ("what_if", "jitter"):
+        if scenario.is_given(key):
+            hint = "Bounds are those of the exact run of the whole work: remove the key."
+            raise InvalidValueError(key, "be left out in a search", "a value", hint)
 
 
 def _without_axes(scenario: Scenario, given: Mapping[str, Sequence[Any]]) -> Scenario:
@@ -217,7 +248,10 @@ class _Axes:
     def candidates(self, others: Mapping[str, Sequence[Any]]) -> Iterator[Candidate]:
         """Yield the legal combinations, in a fixed order."""
         values, found = self.values, 0
-        extra = [tuple(zip(others, combination, strict=True)) for combination in itertools.product(*others.values())]
+        extra = [
+            tuple((key, json.dumps(value)) for key, value in zip(others, combination, strict=True))
+            for combination in itertools.product(*others.values())
+        ]
         for convention, tp, pp, ep, cp in itertools.product(
             *(values[f"parallel.{axis}"] for axis in ("convention", "tp", "pp", "ep", "cp"))
         ):

@@ -156,9 +156,9 @@ def test_given_pass_times_make_the_closed_form(schedule: str) -> None:
 
 
 def test_every_name_of_the_catalogue_has_a_value_in_a_run() -> None:
-    """What a claim may name, a run can answer (the exchange is probed where asked for), a collective, or passes."""
+    """What a claim may name, a run can answer (the exchange is probed where asked for), or one of the other kinds."""
     values = simulate_scenario(load_scenario_text(SMALL), wanted=frozenset({"blocking_exchange_completes"})).values
-    others = [set(simulate_scenario(load_scenario_text(text)).values) for text in (ALL_REDUCE, HELD)]
+    others = [set(simulate_scenario(load_scenario_text(text)).values) for text in (ALL_REDUCE, HELD, SERVED)]
     assert set(CATALOG) <= set(values).union(*others)
 
 
@@ -169,6 +169,15 @@ workload: {kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 MiB}
 HELD = """
 parallel: {pp: 2}
 workload: {kind: passes, microbatches: 2, pass_times: {F: 1 ms, B: 2 ms}, held: {B: 1 GB, W: 0.4 GB}}
+"""
+SERVED = """
+cluster: {preset: dgx-h100, num_nodes: 1, gpus_per_node_used: 1}
+model: {layers: 4, hidden: 1024, heads: 8, ffn: 4096, vocab: 32000}
+parallel: {tp: 1}
+workload:
+  kind: serving
+  requests: {arrival: poisson, rate: 50/s, count: 10, input: {tokens: 512}, output: {tokens: 16}}
+  slo: {ttft: 1 s}
 """
 DENSE = """
 cluster: {preset: dgx-h100, num_nodes: 2}

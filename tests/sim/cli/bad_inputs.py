@@ -663,7 +663,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
         (
             39,
             "rivals.0.model.top_k",
-            "be a key of parallel, schedule, network, placement, or",
+            "be a key of parallel, schedule, network, placement, runtime, or",
             "A rival is another strategy on the same cluster and work:",
         ),
     ),

@@ -258,7 +258,8 @@ def test_nothing_is_written_outside_out(
     assert written == {
         "here/good.yaml",
         *(f"here/out/{name}" for name in ("links.png", "memory.png", "pairs.npz", "pairs.png", "result.json")),
-        *(f"here/out/{name}" for name in ("timeline.png", "trace.json", "trace.npz")),
+        *(f"here/out/{name}" for name in ("timeline.png", "trace.json", "trace.npz", "trace.pftrace")),
+        *(f"here/out/{name}" for name in ("details.npz", "report.html")),
     }
 
 

@@ -88,7 +88,7 @@ def test_bad_input_ends_with_2_and_one_line(moesim):
 
 def test_running_a_case_points_to_validate(moesim):
     """A case is a scenario, and `run` judges no published figure."""
-    code, out, _ = moesim("run", "zero_bubble_1p5b", "--jobs", "1")
+    code, out, _ = moesim("run", "zero_bubble_1p5b", "--jobs", "1", "--verbose")
     assert code == 0
     assert "Published figures: 3; `moesim validate` holds them against the model" in out
 

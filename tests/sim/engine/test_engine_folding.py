@@ -162,6 +162,40 @@ def test_lanes_whose_gradients_take_other_links_all_run() -> None:
     assert PipelinePlan(training).folding is None
 
 
+TREES = [
+    ("EP8_TP8_PP1_DP8", 64, {}),  # one stage sends nothing
+    ("TP8_PP1_DP16", 128, {"model": make_model(experts=0)}),
+    ("EP8_TP8_PP2_DP8", 128, {"overlap_p2p": False}),  # a stage waits for its sends
+    ("TP8_PP2_DP8", 128, {"overlap_p2p": False, "schedule": "gpipe", "model": make_model(experts=0)}),
+]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "num_gpus", "changes"), TREES, ids=[f"{case[0]} {len(case[2])}" for case in TREES]
+)
+def test_replicas_that_reduce_other_bytes_fold_where_these_meet_nothing(strategy, num_gpus, changes) -> None:
+    """The roots of NCCL's trees send less than other replicas; each figure is that of all lanes all the same."""
+    changes = dict(changes)
+    overlaps = changes.pop("overlap_p2p", True)
+    work = make_work(strategy, "megatron", num_gpus=num_gpus, kind="training", microbatches=2, **changes)
+    work = replace(work, runtime=replace(work.runtime, overlap_p2p=overlaps))
+    sent = np.zeros(len(work.cluster.link_names))
+    for transfer in PipelinePlan(work).lowering.gradients.transfers(0):
+        sent[transfer.load.links] += transfer.load.num_bytes
+    of_lanes = [sent[work.cluster.own_links(ranks)].sum() for ranks in PipelinePlan(work).lane_ranks[0]]
+    assert max(of_lanes) > 1.001 * min(of_lanes)
+    assert_alike(*both(work))
+
+
+def test_replicas_whose_last_sends_meet_a_reduction_of_other_bytes_all_run_apart() -> None:
+    """A send under way shares the NIC with the reduction, and arrives earlier at the root of a tree."""
+    work = make_work("EP8_TP8_PP2_DP8", "megatron", num_gpus=128, kind="training", microbatches=2)
+    assert work.runtime.overlap_p2p
+    folding = PipelinePlan(work).folding
+    assert folding is not None
+    assert folding.running == [0, 1]
+
+
 def test_links_to_spines_go_with_their_leaves() -> None:
     """Two units of two nodes, a lane each: what crosses leaves loads the uplinks of its own unit."""
     cluster = build_cluster(replace(FABRICS["dgx-h100"], nodes_per_leaf=2), 4, DEVICES["h100-sxm"])

@@ -159,7 +159,7 @@ def test_the_account_has_the_exposed_time_and_sums_to_the_step(context):
 
 def test_a_claim_on_the_exposed_time_says_where_the_group_is_and_what_it_sends():
     work = work_of(CONTEXTS[0])
-    assert explain_run(work, {"cp": 1}, [empty_account()], {"peak_bytes_per_gpu": {}})["exposed_cp_s"] == (
+    assert explain_run(work, [empty_account() | {"cp": 1}], {"peak_bytes_per_gpu": {}})["exposed_cp_s"] == (
         "CP4 stays in a node: keys and values go round a ring, next to the attention of the part that has come"
     )
 

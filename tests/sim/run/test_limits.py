@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from sim.build.build import build
+from sim.cli.run import run_command
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.kernel_costs import KernelCosts
 from sim.plan.pipeline import PipelinePlan
+from sim.run.model_run import ModelRun
 from sim.run.resources import (
+    LONG_RUN_S,
+    PROCESS_S,
     Limits,
     Resources,
     cluster_and_routing_bytes,
@@ -16,6 +20,7 @@ from sim.run.resources import (
     machine_memory_bytes,
     minimum_of_work,
 )
+from sim.run.simulate import build_run
 from sim.scenario.load import load_scenario
 from sim.studies.claims import simulate
 from sim.studies.variants import _largest_divisor as largest_divisor
@@ -56,6 +61,84 @@ def test_operations_are_counted_and_events_are_not_too_few(name, changes):
     assert found.num_ops / 2 < minimum.num_ops <= stats.num_stage_ops
     assert minimum.num_events <= found.num_events
     assert minimum.memory_bytes <= found.memory_bytes + cluster_and_routing_bytes(work)
+
+
+def expected_of(*changes: str) -> Resources:
+    """Return the estimate of the document's scenario with changes."""
+    return build_run(load_scenario("ep16_tp16_pp4", overrides=[*SMALL, *changes])).estimated_resources()
+
+
+def test_an_estimate_of_time_grows_by_the_same_for_each_microbatch():
+    """Beyond what is done once: the process, the cluster and the pricing of operations."""
+    few, more, most = (
+        expected_of(f"workload.microbatches={count}", f"workload.sequences={8 * count}").cpu_s for count in (4, 8, 16)
+    )
+    assert few is not None
+    assert more is not None
+    assert most is not None
+    assert few > PROCESS_S
+    assert most - more == pytest.approx(2 * (more - few))
+
+
+def test_weight_passes_of_their_own_are_counted():
+    """As they run in a zero-bubble schedule."""
+    changes = [
+        *SMALL,
+        "parallel.convention=megatron",
+        "parallel.strategy=EP16_TP16_PP4",
+        "parallel.sp=true",
+        "schedule.kind=zb_h1",
+    ]
+    run = build_run(load_scenario("ep64_tp16_pp4_training", overrides=changes))
+    assert isinstance(run, ModelRun)
+    found = run.estimated_resources()
+    stats = run_plan(PipelinePlan(run.work), link_timeline=False).stats
+    assert stats.num_stage_ops <= found.num_ops <= 1.05 * stats.num_stage_ops
+
+
+def test_flows_count_as_what_they_cost():
+    """Of equal bytes they end together; where tokens choose at random each ends on its own, in an event's time."""
+    together, in_flows, drawn = (
+        expected_of(*changes)
+        for changes in (
+            [],
+            ["network.fidelity=flow"],
+            ["network.fidelity=flow", "routing.kind=multinomial"],
+        )
+    )
+    assert together.num_ops == in_flows.num_ops == drawn.num_ops
+    assert together.num_events < in_flows.num_events < drawn.num_events / 5
+
+
+def test_a_minimum_says_nothing_of_time():
+    """Only a plan does."""
+    assert build_run(load_scenario("ep16_tp16_pp4")).minimum_resources().cpu_s is None
+
+
+def test_a_host_that_lags_makes_an_event_of_each_issue_and_each_kernel():
+    """A model of tiny kernels, which the host issues more slowly than the GPU runs them."""
+    changes = ["model.hidden=64", "model.heads=16", "model.ffn=64", "workload.sequence_length=128", *SMALL]
+    work = build(load_scenario("ep64_tp16_pp4_training", overrides=changes)).work
+    plans = [PipelinePlan(work) for _ in range(2)]
+    found = estimate_of_plan(
+        plans[0], kinds=work.kind.pass_kinds, num_microbatches=work.num_microbatches, is_drawn=False
+    )
+    stats = run_plan(plans[1], link_timeline=False).stats
+    assert stats.num_events <= found.num_events <= 2 * stats.num_events
+
+
+@pytest.mark.parametrize("least_s", [0.5, LONG_RUN_S])
+def test_a_long_run_is_announced_before_it_begins(monkeypatch, capsys, least_s):
+    """On standard error, with time and memory; a short run says nothing."""
+    monkeypatch.setattr("sim.run.scenario_run.LEAST_LONG_EVENTS", 0)
+    monkeypatch.setattr("sim.run.scenario_run.LONG_RUN_S", least_s)
+    changes = [*SMALL, "workload.batches=1", "workload.microbatches=2", "workload.sequences=16"]
+    assert run_command("ep16_tp16_pp4", changes=changes, as_json=True, check=False, jobs=1) == 0
+    said = capsys.readouterr().err
+    assert ("expected: about 1." in said and "of processor time" in said and "(262 operations)" in said) == (
+        least_s < LONG_RUN_S
+    )
+    assert said.count("expected") == (least_s < LONG_RUN_S)
 
 
 def test_a_run_that_would_need_more_events_is_refused_before_it_starts():

@@ -97,6 +97,11 @@ def test_a_block_that_does_not_divide_the_parts_of_prompts_is_refused(tmp_path):
         work_of(tmp_path, "count: 2}, server: {block_size: 48")
 
 
+def test_more_copies_of_a_trace_than_can_be_kept_are_refused(tmp_path):
+    with pytest.raises(InvalidValueError, match=r"workload.requests.repeat must make at most 1,000,000 requests"):
+        work_of(tmp_path, "repeat: 600000")
+
+
 def test_measured_layers_have_their_columns_and_numbers(tmp_path):
     columns = ("tokens", "activated_experts", "time_us")
     layers, rows = read_step_times(file_of(tmp_path, "# x\ntokens,activated_experts,time_us\n1,8,50.2\n"), "f", columns)

@@ -41,7 +41,7 @@ def test_workers_with_another_program_are_refused_before_and_during_a_study(clus
     monkeypatch.setattr(points, "program_digest", lambda: "another")
     with pytest.raises(InvalidValueError, match="--cluster must be workers that have the same version of the program"):
         swept(tmp_path / "a.sqlite", choose_executor(cluster.url, 1))
-    monkeypatch.setattr(dask_cluster, "_own_program", lambda: "another")
+    monkeypatch.setattr(dask_cluster, "program_digest", lambda: "another")
     with pytest.raises(InvalidValueError, match=r"same version of the program, got dask://.* where tcp://.* Install"):
         choose_executor(cluster.url, 1)
 

@@ -9,7 +9,7 @@ from sim.errors import InvalidValueError
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.studies.why import explain_step
-from workloads.what_if import WHAT_IFS
+from workloads.what_if import EVENED, WHAT_IFS
 
 MODEL = {"layers": 4, "hidden": 1024, "heads": 8, "ffn": 4096, "experts": 8, "top_k": 2, "vocab": 8192}
 
@@ -92,7 +92,8 @@ def test_free_kinds_take_no_time_and_others_theirs(name):
 
 
 def test_kernels_are_as_they_were():
-    base, free = (simulate_scenario(training(what_if=names)).run.trace for names in ([], list(WHAT_IFS)))
+    others = [name for name in WHAT_IFS if name not in EVENED]
+    base, free = (simulate_scenario(training(what_if=names)).run.trace for names in ([], others))
     for kind in ("attention", "expert", "optimizer"):
         sums = [int((one.ints("end_ns") - one.ints("start_ns"))[one["kind"] == kind].sum()) for one in (base, free)]
         assert sums[0] == sums[1] > 0
@@ -130,11 +131,58 @@ def test_what_does_not_change_anything_is_not_tried():
     assert [one.name for one in explain_step(one_gpu).what_ifs] == ["next_device"]
 
 
+def with_stragglers(**sections):
+    """Return a pipeline with a slow GPU, a slow NIC, jitter, and an output head on the last stage."""
+    degraded = [{"gpu": 5, "speed": 0.5}, {"nic": "1.1", "bandwidth": 0.5}]
+    return training(
+        "TP2_PP4_DP2",
+        cluster={"preset": "dgx-a100", "num_nodes": 2, "degraded": degraded},
+        model={"layers": 4, "hidden": 1024, "heads": 8, "ffn": 4096, "vocab": 32000},
+        jitter={"pass_cv": 0.02, "rank_spread": 0.01},
+        runtime={"preset": "ideal"},
+        routing={"kind": "balanced"},
+        **sections,
+    )
+
+
+def test_each_cause_of_straggling_is_mended_alone():
+    scenario = with_stragglers()
+    why = explain_step(scenario)
+    by_name = {one.name: one for one in why.what_ifs}
+    slow_gpu, slow_nic = scenario.raw["cluster"]["degraded"]
+    for name, changes in {
+        "mended_gpu_5": {"cluster.degraded": [slow_nic]},
+        "mended_nic_1.1": {"cluster.degraded": [slow_gpu]},
+        "no_jitter": {"jitter": {}},
+        "no_stragglers": {"cluster.degraded": [], "jitter": {}, "what_if": ["even_stages"]},
+    }.items():
+        assert by_name[name].step_time_s == pytest.approx(step_ns(scenario.variant(changes)) * 1e-9)
+    data = why.to_dict()
+    assert "balanced" not in by_name  # there are no experts
+    whole = data["stragglers"]
+    assert whole["slowdown"] == pytest.approx(data["step_time_s"] / by_name["no_stragglers"].step_time_s)
+    names = {cause["name"] for cause in whole["causes"]}
+    assert names == {"mended_gpu_5", "mended_nic_1.1", "no_jitter", "even_stages", "even_last_stage"}
+    for cause in whole["causes"]:
+        assert cause["slowdown"] == pytest.approx(data["step_time_s"] / cause["time_s"])
+        assert cause["share"] == pytest.approx(cause["gain_s"] / (data["step_time_s"] - whole["time_s"]))
+    assert whole["causes"][0]["share"] > 0.3
+
+
+def test_stages_that_are_even_have_no_stragglers():
+    why = explain_step(passes())
+    assert why.to_dict()["stragglers"] is None
+    assert {one.name for one in why.what_ifs} == {"no_bubble", "free_pp"}
+
+
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
         (lambda: training(what_if=["free_lunch"]), "be one of free_tp"),
-        (lambda: passes(what_if=["free_tp"]), "be no_bubble or free_pp with workload.kind passes"),
+        (
+            lambda: passes(what_if=["free_tp"]),
+            "be free_pp, no_bubble, even_stages or even_last_stage with workload.kind passes",
+        ),
         (lambda: training(what_if=["free_tp", "free_tp"]), "list each name once"),
     ],
 )
