@@ -35,7 +35,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = {"sh", "python", "yaml", "text"}
 QUICK = {"sequences": 16, "sequence_length": 256, "microbatches": 2}
 """The work of commands and scenarios in documents, whatever they name."""
-SIMULATES = {"run", "timeline", "why", "compare", "report", "sweep"}
+SIMULATES = {"run", "timeline", "why", "compare", "report", "schedules", "sweep"}
 """Commands that take that work; saved results cannot be changed."""
 OPERATIONS = """dp_rank,stage,step,optype,seq_id,mc,mb_id,start_ms,duration_ms
 0,0,0,forward-compute,0,0,0,0.0,10.0
@@ -44,8 +44,8 @@ OPERATIONS = """dp_rank,stage,step,optype,seq_id,mc,mb_id,start_ms,duration_ms
 0,0,0,backward-compute,1,0,1,40.0,30.0
 """
 """What was measured of a job of one worker, two microbatches of which the second is longer."""
-ALL_SUITES = {"docs/validation.md", "docs/reference/commands.md"}
-"""Pages whose commands hold the model against every published figure, some several times."""
+SLOW = {"docs/validation.md", "docs/reference/commands.md", "docs/gallery.md"}
+"""Pages whose commands hold the model against every published figure, some several times, or draw everything."""
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:sim|topology|workloads|tests|benchmarks|docs|scenarios|tools)/[\w/.-]*(?:\.\w+|/))`")
@@ -81,7 +81,7 @@ def with_blocks(*languages: str) -> list[Any]:
     """Return the pages that have blocks of these languages, as parameters."""
     pages = [page for page in PAGES if any(block.language in languages for block in blocks(page))]
     names = {str(page.relative_to(ROOT)): page for page in pages}
-    slow = ALL_SUITES if "sh" in languages else frozenset()
+    slow = SLOW if "sh" in languages else frozenset()
     return [
         pytest.param(page, id=name, marks=[pytest.mark.slow] if name in slow else []) for name, page in names.items()
     ]
@@ -190,8 +190,9 @@ def test_every_block_says_in_its_language_what_becomes_of_it(page):
 def test_commands_and_python_of_a_page_run(page, tmp_path, monkeypatch):
     """From top to bottom in one folder, as a reader would type them."""
     write_quick_scenarios(tmp_path / "scenarios")
-    if "moesim init mine.yaml" not in page.read_text(encoding="utf-8"):
-        write_material(tmp_path)
+    write_material(tmp_path)
+    if "moesim init mine.yaml" in page.read_text(encoding="utf-8"):
+        (tmp_path / "mine.yaml").unlink()
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in blocks(page):

@@ -327,9 +327,8 @@ def stress(
     changes: Changes = None,
     trace: Trace = None,
     as_json: Json = False,
-    out: Annotated[
-        str | None, _out("stress.json, stress.html, stress.png, and points.jsonl, from which a later run goes on,")
-    ] = None,
+    out: Annotated[str | None, _out("stress.json, stress.html, stress.png, and results.sqlite, the store,")] = None,
+    store: StoreOption = None,
     jobs: Jobs = None,
 ) -> None:
     """Simulate a scenario at several skews of its routing, under each remedy, and say which remedy helps."""

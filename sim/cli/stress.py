@@ -1,12 +1,9 @@
 """`moesim stress`: skews of the routing against remedies, printed and drawn."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-import typer
-
+from sim.cli.kept import name_store_on_interrupt, store_of
 from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress, trace_file
 from sim.errors import InvalidValueError
 from sim.report.console.stress import print_stress
@@ -15,9 +12,6 @@ from sim.studies.stress.grid import OVERFLOWS, remedies_of
 from sim.studies.stress.report import stress_test
 
 __all__ = ["stress_command"]
-
-_POINTS = "points.jsonl"
-"""File in the folder of `--out` with the simulations that have ended."""
 
 
 def stress_command(
@@ -32,6 +26,7 @@ def stress_command(
     trace: str | None = None,
     as_json: bool,
     out: str | None = None,
+    store: str | None = None,
     jobs: int | None = None,
 ) -> None:
     """Run a stress test; the lists of an option that is given several times are joined."""
@@ -42,8 +37,8 @@ def stress_command(
     placements = [text.strip() for text in _listed(placement)]
     replica_counts = [_whole("--replicas", _number("--replicas", text)) for text in _listed(replicas)]
     remedies = remedies_of(capacities=capacities, placements=placements, replicas=replica_counts)
-    points = None if folder is None else folder / _POINTS
-    with _name_points_on_interrupt(points), show_progress() as on_progress:
+    where = store_of(store, folder)
+    with name_store_on_interrupt(where), show_progress() as on_progress:
         data = stress_test(
             scenario,
             overrides=changes,
@@ -52,22 +47,11 @@ def stress_command(
             remedies=remedies if capacities or placements or replica_counts else None,
             num_seeds=seeds,
             jobs=num_processes(jobs),
-            file=points,
+            store=where,
             on_progress=on_progress,
         )
     written = {} if folder is None else write_stress(data, folder)
     print_result(data, print_stress, as_json=as_json, written=written)
-
-
-@contextmanager
-def _name_points_on_interrupt(points: Path | None) -> Iterator[None]:
-    """Print which file holds the points that are done, where the command is interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if points is not None and points.exists():
-            typer.echo(f"Points that are done are kept in {points}: the same command goes on from there.", err=True)
-        raise
 
 
 def _listed(texts: Sequence[str]) -> list[str]:

@@ -1,22 +1,21 @@
 """`moesim sweep`: a scenario under every combination of some keys' values, as a table and a picture."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from sim.cli.kept import name_store_on_interrupt, store_of
 from sim.cli.steps import (
     check_changes,
-    named_path,
     num_processes,
     output_file,
     output_folder,
     print_result,
     show_progress,
 )
-from sim.errors import InvalidValueError, OutputError
+from sim.errors import InvalidValueError
 from sim.report.console.sweep import plan_lines, print_sweep
 from sim.report.files import PICTURES, SWEEP_NAMES, write_sweep, write_whole
 from sim.studies.executors.choose import choose_executor
@@ -28,10 +27,8 @@ from sim.studies.sweep.plan import Plan
 from sim.studies.sweep.points import Watch
 from sim.studies.sweep.report import check_metrics, load_sweep, sweep
 
-__all__ = ["store_of", "sweep_command"]
+__all__ = ["sweep_command"]
 
-_STORE: Final = "results.sqlite"
-"""File in the folder of `--out` with the results."""
 _MAX_UNKEPT: Final = 100_000
 """A larger sweep needs a store: its results would be lost with the process."""
 _LONG_S: Final = 20.0
@@ -70,7 +67,7 @@ def sweep_command(
     with (
         choose_executor(cluster, num_processes(jobs)) as executor,
         Store(where) as kept,
-        _name_store_on_interrupt(kept),
+        name_store_on_interrupt(where),
         show_progress() as on_progress,
     ):
         watch = Watch(on_progress=on_progress, on_plan=_on_plan(stops=plan, as_json=as_json))
@@ -82,27 +79,6 @@ def sweep_command(
         written = {**written, "picture" if file.suffix in PICTURES else "table": str(file)}
     print_result(data, print_sweep, as_json=as_json, written=written)
     return 1 if data["num_problems"] == len(data["rows"]) else 0
-
-
-def store_of(store: str | None, folder: Path | None) -> str:
-    """Return the path or URL of a store: of `--store`, else in the folder of `--out`, else one of this process.
-
-    Raises
-    ------
-    OutputError
-        The folder could not be made.
-    """
-    if store is not None:
-        named_path("--store", store, "--store results.sqlite")
-        return store
-    if folder is None:
-        return IN_MEMORY
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(file=str(folder), reason=reason, hint="Choose a folder that can be written.") from None
-    return str(folder / _STORE)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -118,17 +94,6 @@ def _on_plan(*, stops: bool, as_json: bool) -> Callable[[Plan], bool]:
         return not stops
 
     return on_plan
-
-
-@contextmanager
-def _name_store_on_interrupt(store: Store) -> Iterator[None]:
-    """Print which store holds the points that are done, where the command is interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if store.is_kept:
-            typer.echo(f"Points that are done are kept in {store.name}: the same command goes on from there.", err=True)
-        raise
 
 
 def _write(data: Mapping[str, Any], path: Path) -> None:

@@ -1,19 +1,15 @@
 """Simulations of a search that are kept in a store, and taken from it: of an earlier search, or of a sweep."""
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from sim.run.parallel_runs import observe
 from sim.run.resources import Limits
 from sim.scenario.scenario import Scenario
-from sim.studies.store.keys import point_key, program_digest
+from sim.studies.store.keys import point_key
 from sim.studies.store.record import Record
-from sim.studies.store.store import Store, StudyRow
+from sim.studies.store.store import Store, study_row
 
 __all__ = ["KeptSimulations", "kept_simulations"]
 
@@ -64,18 +60,7 @@ def kept_simulations(
         It cannot be opened or written.
     """
     settings = {key: list(axis) for key, axis in values.items() if axis}
-    text = json.dumps(["search", point_key(scenario), settings], default=str)
-    name = scenario.spec.name or (Path(scenario.path).stem if scenario.path else "scenario")
-    study = StudyRow(
-        id=hashlib.sha256(text.encode()).hexdigest()[:32],
-        command="search",
-        scenario=name,
-        settings=json.loads(json.dumps(settings, default=str)),
-        num_points=num_candidates,
-        program=program_digest(),
-        version=version("moesim"),
-        created=time.time(),
-    )
+    study = study_row("search", scenario, settings, num_candidates)
     with Store(where) as store:
         store.begin_study(study)
     return KeptSimulations(where, study.id)

@@ -113,6 +113,11 @@ def _url(where: str, *, must_exist: bool) -> URL:
         raise InvalidValueError("the store", "exist", "no such file", hint, file=where)
     if os.path.lexists(path) and not path.is_file():
         raise OutputError(file=where, reason="No regular file", hint="Choose another name.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(file=where, reason=reason, hint="Choose a folder that can be written.") from None
     return url
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,6 +23,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from sim.errors import OutputError
+from sim.scenario.scenario import Scenario
+from sim.studies.store.keys import point_key, program_digest
 from sim.studies.store.open_database import (
     IN_MEMORY,
     NO_TRANSACTION,
@@ -34,7 +37,7 @@ from sim.studies.store.owner import LEASE_S, Owner, is_at_work, new_owner
 from sim.studies.store.record import Record
 from sim.studies.store.tables import CLAIMS, OWNERS, POINTS, STUDIES
 
-__all__ = ["Claimed", "Kept", "Store", "StudyRow"]
+__all__ = ["Claimed", "Kept", "Store", "StudyRow", "study_row"]
 
 _BATCH: Final = 500
 """Keys that one statement names: SQLite takes 999 or more."""
@@ -61,6 +64,22 @@ class StudyRow:
     """Version of the program."""
     created: float
     """When it first began, in seconds since 1970."""
+
+
+def study_row(command: str, scenario: Scenario, settings: Mapping[str, Any], num_points: int) -> StudyRow:
+    """Return a study as the store knows it: the same command, scenario and settings are the same study."""
+    written = json.dumps(dict(settings), default=str)
+    text = json.dumps([command, point_key(scenario), written])
+    return StudyRow(
+        id=hashlib.sha256(text.encode()).hexdigest()[:32],
+        command=command,
+        scenario=scenario.spec.name or (Path(scenario.path).stem if scenario.path else "scenario"),
+        settings=json.loads(written),
+        num_points=num_points,
+        program=program_digest(),
+        version=version("moesim"),
+        created=time.time(),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

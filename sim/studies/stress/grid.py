@@ -51,12 +51,16 @@ class Point:
     """Seed of all draws."""
     scenario: Scenario
     """Scenario that is simulated."""
+    changes: Mapping[str, object]
+    """What differs in it from the grid's scenario: dotted keys and values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """All simulations of a stress test."""
 
+    scenario: Scenario
+    """Scenario that the points change."""
     skews: tuple[float, ...]
     """Skews in ascending order; slowdowns are relative to the first. Of a recording 0 and 1: see `loads`."""
     remedies: tuple[str, ...]
@@ -112,8 +116,9 @@ def build_grid(
         if not _OTHER_ROUTING & set(changes):
             changes |= _changes_of_load(skew) if is_recorded else {"routing.skew": skew}
         variant = scenario.variant(changes, at=("stress",))
-        points.append(Point(skew=skew, remedy=remedy.name, seed=seed, scenario=variant))
+        points.append(Point(skew=skew, remedy=remedy.name, seed=seed, scenario=variant, changes=changes))
     return Grid(
+        scenario=scenario,
         skews=ascending,
         remedies=tuple(remedy.name for remedy in remedies),
         points=tuple(points),

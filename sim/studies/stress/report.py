@@ -14,6 +14,7 @@ from sim.scenario.claims_section import RemedySpec, StressSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
+from sim.studies.store.open_database import IN_MEMORY
 from sim.studies.stress.grid import build_grid, with_outdated_plans
 from sim.studies.stress.points import run_grid
 from sim.studies.stress.summary import summarise
@@ -34,7 +35,7 @@ def stress_test(
     remedies: Sequence[RemedySpec] | None = None,
     num_seeds: int | None = None,
     jobs: int = 1,
-    file: Path | None = None,
+    store: str = IN_MEMORY,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Return the rows of a stress test, the tokens of the experts at the largest skew, and the conclusion.
@@ -49,8 +50,8 @@ def stress_test(
         Parts of the grid that replace those of the scenario.
     jobs
         Processes.
-    file
-        File that keeps the results of finished simulations.
+    store
+        Path or URL of the store that keeps the results of finished simulations; without one nothing is kept.
     on_progress
         Receives the number of finished simulations, and the number of all simulations.
 
@@ -72,7 +73,7 @@ def stress_test(
     )
     for point in {(p.skew, p.remedy): p for p in reversed(grid.points)}.values():
         build(point.scenario)  # refuses an impossible point before the first simulation
-    results, num_kept = run_grid(grid, jobs=jobs, file=file, on_progress=on_progress)
+    results, num_kept = run_grid(grid, jobs=jobs, store=store, on_progress=on_progress)
     rows = summarise(grid, results)
     said = conclusion(rows)
     hottest = max((point for point in grid.points if point.remedy == grid.remedies[0]), key=lambda point: point.skew)

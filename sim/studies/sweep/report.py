@@ -1,11 +1,6 @@
 """A sweep, from the scenario to the object that the reports show."""
 
-import hashlib
-import json
-import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 from sim.errors import InvalidValueError, did_you_mean
@@ -13,9 +8,8 @@ from sim.results.catalog import CATALOG
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.studies.executors.executor import Executor
-from sim.studies.store.keys import point_key, program_digest
 from sim.studies.store.record import Record
-from sim.studies.store.store import Store, StudyRow
+from sim.studies.store.store import Store, study_row
 from sim.studies.sweep.grid import Axis, Grid, build_grid
 from sim.studies.sweep.points import Outcome, Watch, run_points
 
@@ -89,7 +83,8 @@ def sweep(
         The executor cannot go on.
     """
     check_metrics(metrics)
-    study = _study_row(scenario, grid)
+    settings = {axis.key: list(axis.values) for axis in grid.axes}
+    study = study_row("sweep", scenario, settings, grid.num_points)
     store.begin_study(study)
     outcome = run_points(scenario, grid, study=study.id, store=store, executor=executor, watch=watch)
     rows = _rows(grid, outcome, store, metrics or DEFAULT_METRICS)
@@ -119,23 +114,6 @@ def check_metrics(names: Sequence[str]) -> None:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _study_row(scenario: Scenario, grid: Grid) -> StudyRow:
-    """Return the sweep as the store knows it: the same scenario and grid are the same study."""
-    settings = {axis.key: list(axis.values) for axis in grid.axes}
-    digest = hashlib.sha256(json.dumps(["sweep", point_key(scenario), settings]).encode()).hexdigest()[:32]
-    name = scenario.spec.name or (Path(scenario.path).stem if scenario.path else "scenario")
-    return StudyRow(
-        id=digest,
-        command="sweep",
-        scenario=name,
-        settings=settings,
-        num_points=grid.num_points,
-        program=program_digest(),
-        version=version("moesim"),
-        created=time.time(),
-    )
 
 
 def _rows(grid: Grid, outcome: Outcome, store: Store, metrics: Sequence[str]) -> list[dict[str, Any]]:

@@ -60,7 +60,8 @@ def test_a_stress_test_prints_writes_and_is_resumed(moesim):
     assert "At skew 0 " in out
     assert out.index("Skew 1 makes the step") < out.index("USEFUL TOKENS/S")
     assert "lower bound of every placement" in out
-    assert {path.name for path in Path("out").iterdir()} == {"points.jsonl", "stress.html", "stress.json", "stress.png"}
+    names = {path.name for path in Path("out").iterdir()}
+    assert names == {"results.sqlite", "stress.html", "stress.json", "stress.png"}
     assert moesim("report", "out/stress.json", "-o", "again.html").code == 0
     assert Path("again.html").read_bytes() == Path("out/stress.html").read_bytes()
     code, text, _ = moesim("stress", "small.yaml", *GRID, "--out", "out", "--json")
@@ -115,7 +116,7 @@ def test_an_interrupt_says_where_points_are(moesim, monkeypatch):
     code, _, err = moesim(*once)
     assert code == 130
     assert err.replace("\\", "/").startswith(
-        "Points that are done are kept in out/points.jsonl: the same command goes on"
+        "Points that are done are kept in out/results.sqlite: the same command goes on"
     )
     assert err.endswith("interrupted\n")
     assert moesim(*once[:-2])[2] == "interrupted\n"

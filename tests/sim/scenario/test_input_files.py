@@ -19,7 +19,6 @@ from sim.scenario.file_bytes import parse_json, read_input, read_input_text
 from sim.scenario.load import load_scenario
 from sim.scenario.recordings import read_recording
 from sim.scenario.suite_file import load_suite
-from sim.studies.stress.points import PointFile
 from topology.fabric import build_graph
 from topology.presets.clusters import FABRICS
 
@@ -62,7 +61,6 @@ READERS = {
     "recording lines of JSON": ("a.jsonl", read_recording),
     "recording of torch.save": ("a.pt", read_recording),
     "--load": ("result.json", lambda path: read_link_use(path, GRAPH)),
-    "points": ("points.jsonl", PointFile),
     "cluster.file of nvidia-smi": ("topo.txt", built_with(MACHINES, build_scenario_cluster)),
     "cluster.file of NCCL": ("topo.xml", built_with(MACHINES, build_scenario_cluster)),
     "cluster.file as GraphML": ("topo.graphml", built_with(MACHINES, build_scenario_cluster)),

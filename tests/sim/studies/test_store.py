@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sim.errors import InvalidValueError, OutputError
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
-from sim.studies.store.keys import point_key
+from sim.studies.store.keys import point_key, program_digest
 from sim.studies.store.owner import LEASE_S, is_at_work, new_owner
 from sim.studies.store.record import Record
 from sim.studies.store.store import Store, StudyRow
@@ -27,6 +27,13 @@ DONE = Record(
 STUDY = StudyRow(
     id="s", command="sweep", scenario="toy", settings={"a": [1]}, num_points=3, program="p", version="0", created=1.0
 )
+RECORDED = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 2, hidden: 512, heads: 8, ffn: 512, gated: true, experts: 16, top_k: 2, vocab: 1000}
+parallel: {strategy: EP8_TP1_PP1_DP8}
+workload: {kind: forward, sequences: 16, sequence_length: 256, microbatches: 2}
+routing: {kind: trace, file: a.csv}
+"""
 KEYS = [f"{number:032x}" for number in range(1200)]
 
 
@@ -169,6 +176,29 @@ def test_another_way_to_write_the_same_scenario_has_the_same_key():
     assert point_key(scenario) == point_key(same)
 
 
+def test_another_content_of_a_file_is_another_simulation(tmp_path):
+    """Its name alone would let the results of a recording that was overwritten be taken for those of the new one."""
+    (tmp_path / "small.yaml").write_text(RECORDED, encoding="utf-8")
+    keys = []
+    for first in (1, 22, 1):
+        lines = [f"0,{expert},{first if expert == 0 else 1}" for expert in range(16)]
+        (tmp_path / "a.csv").write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
+        keys.append(point_key(load_scenario(str(tmp_path / "small.yaml"))))
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_other_code_is_another_simulation(monkeypatch):
+    """The version alone would let results from before a change be taken for those after it."""
+    scenario = load_scenario("ep64_tp16_pp4")
+    before = point_key(scenario)
+    program_digest.cache_clear()
+    monkeypatch.setattr("sim.studies.store.keys.source_digest", lambda: "of other code")
+    assert point_key(scenario) != before
+    monkeypatch.undo()
+    program_digest.cache_clear()
+    assert point_key(scenario) == before
+
+
 # ---- databases that are no store ---------------------------------------------------------------------------------
 
 
@@ -251,8 +281,9 @@ def test_a_folder_a_missing_file_and_a_missing_driver_are_named(tmp_path):
         Store(str(tmp_path))
     with pytest.raises(InvalidValueError, match=r"none.sqlite: the store must exist, got no such file"):
         Store(str(tmp_path / "none.sqlite"), must_exist=True)
-    with pytest.raises(OutputError, match=r"unable to open database file. Choose a folder"):
-        Store(str(tmp_path / "no" / "such.sqlite"))
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"such.sqlite: .* Choose a folder"):
+        Store(str(tmp_path / "file" / "such.sqlite"))
     with pytest.raises(InvalidValueError, match="must be a path or a URL of SQLAlchemy"):
         Store("nothing://here")
     with pytest.raises(InvalidValueError, match=r"oracle://me:\*\*\*@here/x: the store must have its driver") as found:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,14 +17,14 @@ import sim
 import topology
 import workloads
 from sim.build.build import build
-from sim.errors import InvalidValueError, OutputError
+from sim.errors import InvalidValueError
 from sim.run.imbalance_bound import IMBALANCE_BOUND
-from sim.run.parallel_runs import Observation
 from sim.run.simulate import simulate_scenario
 from sim.scenario.claims_section import RemedySpec
 from sim.scenario.load import load_scenario, load_scenario_text
+from sim.studies.store.keys import point_key
 from sim.studies.stress.grid import build_grid, plan_of, remedies_of, with_outdated_plans
-from sim.studies.stress.points import PointFile, PointResult, point_key, run_grid
+from sim.studies.stress.points import run_grid
 from sim.studies.stress.report import expert_tokens, stress_test
 from sim.studies.stress.summary import FAMILIES, mean_and_interval, summarise
 from sim.studies.stress.verdict import conclusion
@@ -143,116 +144,24 @@ def test_a_capacity_says_what_becomes_of_more_tokens():
 
 
 def test_what_is_done_is_not_done_again(scenario, tmp_path):
-    """A cut-off line is simulated again, all others are taken from the file, and the figures are the same."""
-    grid, file = build_grid(scenario), tmp_path / "points.jsonl"
-    first, kept = run_grid(grid, file=file)
+    """A result that is missing is simulated again, the others come from the store, and the figures are the same."""
+    grid, where = build_grid(scenario), str(tmp_path / "results.sqlite")
+    first, kept = run_grid(grid, store=where)
     assert kept == 0
-    lines = file.read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 12
-    file.write_text("\n".join([*lines[:-1], lines[-1][:30]]), encoding="utf-8")
+    with sqlite3.connect(where) as connection:
+        assert connection.execute("select count(*) from points").fetchone() == (12,)
+        connection.execute("delete from points where key = (select min(key) from points)")
+    connection.close()
     heard = []
-    again, kept = run_grid(grid, file=file, on_progress=lambda done, total: heard.append((done, total)))
+    again, kept = run_grid(grid, store=where, on_progress=lambda done, total: heard.append((done, total)))
     assert kept == 11
     assert heard == [(11, 12), (12, 12)]
-    assert again == first
-    assert run_grid(grid, file=file) == (first, 12)  # the new line is not glued to the cut-off one
-
-
-DONE = PointResult(
-    values={
-        "step_time_s": 1.0,
-        "tokens_per_s": 9.0,
-        "bubble_fraction": 0.5,
-        "stall_fraction": 0.0,
-        "imbalance_max_over_mean": 1.5,
-        "imbalance_bound_max_over_mean": 1.25,
-        "weights": 5.0,
-        "total": 7.0,
-    },
-    parts_s={"expert": 0.5, "idle": 0.5},
-    tokens={"routed": 10, "computed": 8, "dropped": 2, "padded": 0, "rerouted": 1},
-)
-"""The result of a simulation, with what every result has."""
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "null",
-        "[]",
-        "[" * 50_000,
-        '{"key": ' * 50_000,
-        '{"key": "a", "values": {}, "parts_s": {}, "tokens": {}, "problem": null}',
-        '{"key": "a", "values": null, "parts_s": {}, "tokens": {"rerouted": 0}, "problem": null}',
-        ("values.step_time_s", float("nan")),
-        ("values.step_time_s", float("inf")),
-        ("values.step_time_s", None),
-        ("values.step_time_s", "1"),
-        ("values.step_time_s", True),
-        ("values.step_time_s", -1.0),
-        ("values.step_time_s", 3.0),
-        ("values.bubble_fraction", 1.5),
-        ("values.other", 1.0),
-        ("parts_s.expert", float("nan")),
-        ("parts_s.other", 0.0),
-        ("tokens.routed", 11),
-        ("tokens.dropped", -2),
-        ("tokens.dropped", 2.5),
-        ("tokens.other", 1),
-        ("problem", "a problem"),
-        ("other", 1),
-        ("key", None),
-        ("key", ["a"]),
-    ],
-    ids=lambda line: str(line)[:40],
-)
-def test_a_line_that_is_no_whole_result_is_not_believed(tmp_path, line):
-    """The lines around it are kept; of a line of texts the key and a value are changed in a good line."""
-    file = tmp_path / "points.jsonl"
-    for key in ("a", "b", "c"):
-        PointFile(file).add(key, DONE)
-    first, second, third = file.read_text(encoding="utf-8").splitlines()
-    if isinstance(line, tuple):
-        data, (path, value) = json.loads(second), line
-        section, _, name = path.rpartition(".")
-        (data[section] if section else data)[name] = value
-        line = json.dumps(data)
-    file.write_text("\n".join([first, line, third, ""]), encoding="utf-8")
-    assert PointFile(file).results == {"a": DONE, "c": DONE}
-
-
-def test_torn_bytes_are_simulated_again(tmp_path):
-    """Bytes that are no UTF-8 take their own line with them; lines before and after are kept."""
-    file = tmp_path / "points.jsonl"
-    done = DONE
-    for key in ("a", "b", "c"):
-        PointFile(file).add(key, done)
-    first, second, third = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(first + second[:20] + b"\xff\xfe\x80" + second[25:] + third)
-    assert PointFile(file).results == {"a": done, "c": done}
-
-
-def test_a_folder_in_place_of_the_points_is_refused_by_name(tmp_path):
-    (tmp_path / "points.jsonl").mkdir()
-    with pytest.raises(OutputError, match=r"points.jsonl: .+ Move it away"):
-        PointFile(tmp_path / "points.jsonl")
+    assert again == first == run_grid(grid)[0]
 
 
 def test_another_seed_or_skew_is_another_simulation(scenario):
     keys = [point_key(point.scenario) for point in build_grid(scenario).points]
     assert len(set(keys)) == len(keys)
-
-
-def test_another_content_of_a_file_is_another_simulation(tmp_path):
-    """Its name alone would let the results of a recording that was overwritten be taken for those of the new one."""
-    text = SMALL.partition("stress:")[0].replace("{kind: zipf}", "{kind: trace, file: a.csv}")
-    (tmp_path / "small.yaml").write_text(text, encoding="utf-8")
-    keys = []
-    for first in (1, 2, 1):
-        lines = [f"0,{expert},{first if expert == 0 else 1}" for expert in range(16)]
-        (tmp_path / "a.csv").write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
-        keys.append(point_key(load_scenario(str(tmp_path / "small.yaml"))))
-    assert keys[0] == keys[2] != keys[1]
 
 
 def test_a_recording_is_compared_with_the_same_tokens_balanced(tmp_path):
@@ -275,14 +184,6 @@ def test_a_recording_is_compared_with_the_same_tokens_balanced(tmp_path):
     assert "skew" not in data["sentence"]
     with pytest.raises(InvalidValueError, match="--skew must be left out with a recording, got 1"):
         stress_test(str(tmp_path / "small.yaml"), trace=recording, skews=[1.0])
-
-
-def test_other_code_is_another_simulation(scenario, monkeypatch):
-    """The version alone would let results from before a change be taken for those after it."""
-    before = point_key(scenario)
-    assert point_key(scenario) == before
-    monkeypatch.setattr("sim.studies.stress.points.source_digest", lambda: "of other code")
-    assert point_key(scenario) != before
 
 
 def test_the_digest_is_of_every_source_file(tmp_path):
@@ -655,14 +556,6 @@ def test_without_remedies_the_sentence_says_what_skew_costs():
 
 def test_a_sentence_is_said_where_nothing_ran():
     assert verdict([{**row(0, "nothing", 1.0), "step_time_s": None}]) == "No point of the grid could be simulated."
-
-
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    kept = PointFile(tmp_path / "file" / "points.jsonl")
-    kept.add("a", PointResult.of(Observation(values={"step_time_s": 1.0})))
-    with pytest.raises(OutputError):
-        kept.check()
 
 
 def test_a_remedy_that_cannot_be_is_refused_before_anything_runs(tmp_path):
