@@ -33,9 +33,7 @@ from sim.plan.serving_costs import RankBatch, StepTime, rank_batches, sample_tok
 from sim.plan.serving_layers import INDEX, PARTS, LayerPrices, alone_s, line, mean_chunk
 from sim.time import to_ns
 from workloads.blocks.ffn import MoeFfn
-from workloads.layers import (
-    expert_block,
-)
+from workloads.layers import expert_block, permute
 from workloads.serving.requests import Batch
 
 __all__ = ["KernelSteps"]
@@ -201,13 +199,16 @@ class KernelSteps(LayerPrices):
     def expert_times(self, counts: NDArray[np.int64]) -> Floats:
         """Return the time of the experts of each rank, of the copies of tokens for each expert [L, E]. [L, ranks]."""
         assert self._expert_slice is not None
-        work = self.work
-        ep, gathers = work.mesh.strategy.ep, work.limits.exchange == "all_gather" or not work.ranks_meet
-        arrival = "experts" if gathers or work.mesh.gathers_tokens else work.network.all_to_all_algorithm.arrival
+        work, ep = self.work, self.work.mesh.strategy.ep
+        arrival = "experts" if self.sorts_at_experts else work.network.all_to_all_algorithm.arrival
         by_rank = counts.reshape(-1, ep, counts.shape[-1] // ep)
         flat = by_rank.reshape(-1, by_rank.shape[-1])
         times = np.zeros(len(flat))
-        for kernel in expert_block(self._expert_slice, flat, arrival=arrival):
+        kernels = expert_block(self._expert_slice, flat, arrival=arrival)
+        if self.sorts_at_experts:
+            copies = float(flat.sum(axis=1).mean())
+            kernels = [permute(work.model, copies), *kernels, permute(work.model, copies, is_inverse=True)]
+        for kernel in kernels:
             times += self.costs.kernels.kernel_ns(kernel, len(flat))
         return times.reshape(by_rank.shape[:2]) * _NS
 

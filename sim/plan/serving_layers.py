@@ -25,6 +25,7 @@ from workloads.layers import (
     dense_ffn_block,
     embedding_block,
     head_block,
+    permute,
     router_block,
     shared_expert_block,
 )
@@ -84,6 +85,12 @@ class LayerPrices:
 
     # ---- kernels ---------------------------------------------------------------------------------------------------
 
+    @property
+    def sorts_at_experts(self) -> bool:
+        """Whether a rank has all tokens, and sorts those for its own experts."""
+        gathers = self.work.limits.exchange == "all_gather" or self.work.mesh.gathers_tokens
+        return gathers or not self.work.ranks_meet
+
     def _price(self, kernels: Sequence[Kernel]) -> Floats:
         """Return the time of kernels on one rank, by part."""
         total = np.zeros(len(PARTS))
@@ -113,6 +120,9 @@ class LayerPrices:
             owned = tokens if replicated else -(-tokens // tp)
             kernels += router_block(ffn, owned)
             kernels += shared_expert_block(ffn, owned, tp=tp if replicated else 1)
+            if not self.sorts_at_experts and self.work.network.all_to_all_algorithm.arrival == "chunks":
+                copies = float(owned * self.work.model.top_k)
+                kernels += [permute(self.work.model, copies), permute(self.work.model, copies, is_inverse=True)]
         return self._price(kernels)
 
     def _decodes(self, layer: Layer, num: int, context: int) -> Floats:

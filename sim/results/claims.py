@@ -67,6 +67,10 @@ class Outcome:
     """Peak of its memory per GPU."""
     rivals: Sequence["Outcome"] = ()
     """The metric of each rival under this alternative, where they were run."""
+    is_same_work: bool = False
+    """Whether an alternative changes only how the work is laid out: it is another reading of the same strategy."""
+    open_keys: Sequence[str] = ()
+    """Of a change of a part that sets nothing but what the document leaves open: the keys that it sets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

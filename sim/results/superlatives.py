@@ -2,7 +2,8 @@
 
 Model
 -----
-    refuted      one rival is better. The best is named
+    refuted      one rival is better, whatever is assumed about what the document leaves open. The best is named
+    depends      one is better, but by a choice that the document leaves open, or not than every reading of the strategy
     holds        of a part of a strategy: every change of it was simulated, and none is better
     not_judged   no declared rival is better: another strategy could be. The gap to the bounds is stated
 
@@ -45,9 +46,17 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
             claim=claim, evidence=evidence, verdict="refuted", reason=why, sentence=sentence(why), rival=best
         )
     is_beaten = sign * float(best.value or 0) < sign * float(evidence.value)
-    parts = _beaten(claim, evidence, best, known, sign) if is_beaten else _unbeaten(claim, evidence, best, known)
-    verdict = "refuted" if is_beaten else "holds" if claim.part and not evidence.not_run else "not_judged"
-    telling = [parts[0].replace(best.name, best.name.partition(" (")[0])] + (
+    if is_beaten:
+        refuting = [rival for rival in known if _beats_every_reading(rival, evidence, sign)]
+        verdict = "refuted" if refuting else "depends"
+        best = min(refuting or [best], key=lambda rival: sign * float(rival.value or 0))
+        parts = _beaten(claim, evidence, best, known, sign)
+        if best.open_keys:
+            parts[0] = f"that depends on {' and '.join(best.open_keys)}, which the document leaves open: {parts[0]}"
+    else:
+        verdict = "holds" if claim.part and not evidence.not_run else "not_judged"
+        parts = _unbeaten(claim, evidence, best, known)
+    telling = [parts[0].replace(best.name, _short_name(best.name))] + (
         [evidence.explanation] if evidence.explanation and claim.part else []
     )
     parts += _left_out(evidence)
@@ -85,8 +94,8 @@ def _beaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Out
 def _unbeaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Outcome]) -> list[str]:
     """Return that nothing is better, what comes next, and the gap to the bounds."""
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
-    what = "change of this part alone" if claim.part else "rival"
-    parts = [f"no {what} of {len(known)} is better: {ours} here, {theirs} with {best.name}"]
+    what = "changes of this part alone" if claim.part else "rivals"
+    parts = [f"of {len(known)} {what} none is better: {ours} here, {theirs} with {best.name}"]
     for bound, allows in (
         (evidence.bound_compute, "arithmetic alone allows"),
         (evidence.bound_wires, "the wires alone allow"),
@@ -95,6 +104,24 @@ def _unbeaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[O
             ratio = format_ratio(float(evidence.value) / bound)
             parts.append(f"{allows} {format_quantity(bound, claim.unit)} ({ratio})")
     return parts
+
+
+def _beats_every_reading(rival: Outcome, evidence: Evidence, sign: int) -> bool:
+    """Tell whether a rival is better than the strategy as declared and in every reading that was simulated."""
+    readings = [evidence.value, *(outcome.value for outcome in evidence.alternatives if outcome.is_same_work)]
+    values = [sign * float(value) for value in readings if value is not None]
+    return not rival.open_keys and sign * float(rival.value or 0) < min(values)
+
+
+def _short_name(name: str) -> str:
+    """Return a rival's name with the microbatches that were filled in, and without the convention.
+
+    >>> _short_name("EP8_TP1_PP1_DP64 (convention megatron, microbatches 1)")
+    'EP8_TP1_PP1_DP64 (microbatches 1)'
+    """
+    start, _, given = name.partition(" (")
+    kept = [word for word in given.rstrip(")").split(", ") if word.startswith("microbatches ")]
+    return f"{start} ({kept[0]})" if kept else start
 
 
 def _left_out(evidence: Evidence) -> list[str]:

@@ -24,7 +24,7 @@ def explain_run(work: Work, stages_ns: Sequence[Mapping[str, int]], memory: Mapp
     )
     lines |= dict.fromkeys(("total", "peak_fraction"), _what_memory_holds(work, memory))
     lines["fits"] = _what_training_holds(work)
-    lines["bubble_fraction"] = _what_sets_the_bubble(work)
+    lines["bubble_fraction"] = _what_sets_the_bubble(work, stages_ns)
     lines["stage_compute_max_over_mean"] = _stage_loads(stages_ns)
     if work.mesh.strategy.tp > 1:
         group = work.mesh.tp_groups(0)[0]
@@ -45,16 +45,16 @@ def _where_time_went(stages_ns: Sequence[Mapping[str, int]]) -> str:
     return f"most of a stage's time goes to {', '.join(shares)}"
 
 
-def _what_sets_the_bubble(work: Work) -> str:
-    """Return the bubble of equal stages, which schedule and microbatches set, and not the split of layers."""
+def _what_sets_the_bubble(work: Work, stages_ns: Sequence[Mapping[str, int]]) -> str:
+    """Return the idle share, the bubble of equal stages, and what makes the difference."""
     stages, number = work.mesh.num_stages, work.num_microbatches * work.visits_of_stage
     if stages == 1:
         return "one stage has no bubble"
     share = (stages - 1) / (number + stages - 1)
-    return (
-        f"however layers are split, schedule and microbatches set it: (p-1)/(m+p-1) is {share:.1%} with p = {stages} "
-        f"and m = {number}{f', of {work.batches} batches' if work.batches > 1 else ''}"
-    )
+    idle = sum(stage["idle"] for stage in stages_ns) / sum(sum(stage.values()) for stage in stages_ns)
+    of_batches = f", of {work.batches} batches" if work.batches > 1 else ""
+    rest = "" if f"{idle:.1%}" == f"{share:.1%}" else f"; the bubble here is {idle:.1%}, for stages are not equal"
+    return f"(p-1)/(m+p-1) is {share:.1%} with p = {stages} and m = {number}{of_batches}{rest}"
 
 
 def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:

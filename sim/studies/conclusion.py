@@ -114,6 +114,12 @@ def _verdict_of_all(conclusion: Conclusion, facts: Sequence[Fact]) -> str:
         f"{conclusion.say(number, f'facts.{name}')} {_WORDS[name][0 if number == 1 else 1]}"
         for name, number in counts.items()
     ]
+    idle = sum(fact.leader.verdict == "holds" and fact.leader.relevance == "irrelevant" for fact in facts)
+    if idle and counts.get("holds"):
+        vain = (
+            f"{conclusion.say(idle, 'facts.holds.irrelevant')} of them in vain, for what they are offered for does not"
+        )
+        said = [f"{text} ({vain})" if name == "holds" else text for name, text in zip(counts, said, strict=True)]
     total = conclusion.say(len(facts), "facts")
     return f"{first}: of the {total} facts that the claims state, {', '.join(said[:-1])} and {said[-1]}."
 

@@ -30,7 +30,7 @@ __all__ = ["FEW", "changes_of_part"]
 
 Changes = dict[str, object]
 
-FEW: Final[Mapping[str, int]] = {"tp": 1, "all_reduce": 1, "pipeline": 1}
+FEW: Final[Mapping[str, int]] = {"tp": 1, "all_reduce": 2, "pipeline": 3}
 """Part -> changes that a default run simulates; `--thorough` simulates all."""
 _LEAN_SCHEDULES: Final = ("zb_h1", "zb_1p")
 """Schedules that need no more memory than 1F1B and have less of a bubble (Qi et al. 2024, table 1): tried first."""

@@ -6,13 +6,14 @@ Superlatives about a part of the strategy have rivals of their own, in which tha
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sim.build.build import check_values
 from sim.build.cluster import cluster_of
-from sim.build.layout import mesh_of, model_of
+from sim.build.layout import mesh_of, model_of, strategy_of
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, TrainingWorkload
@@ -39,6 +40,8 @@ class Rival:
     """What is simulated."""
     part: str | None = None
     """The part of the strategy that it changes; None: it is declared under `rivals`."""
+    changes: Mapping[str, object] = field(default_factory=dict)
+    """Dotted keys that a change of a part sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class Variants:
     alternatives: list[Scenario]
     """One for each entry of `alternatives`; none where there is no claim."""
     rivals: list[Rival]
-    """One for each entry of `rivals`, then those of parts; none where no claim is a superlative about them."""
+    """One or two for each entry of `rivals`, then those of parts; none where no superlative is about them."""
     seeds: list[Scenario]
     """The scenario under further seeds; none where there is no claim."""
     not_run: dict[str, list[str]] = field(default_factory=dict)
@@ -99,7 +102,8 @@ def variants_of(scenario: Scenario, *, thorough: bool = False) -> Variants:
     alternatives = [scenario.alternative(i) for i in range(len(spec.alternatives))] if has_claims else []
     declared = [suit_rival(scenario, i) for i in range(len(spec.rivals))] if None in parts else []
     rivals = [Rival(name=name, scenario=varied) for varied, name in declared]
-    for variant in (*alternatives, *(varied for varied, _ in declared)):
+    rivals += [whole for rival in rivals if (whole := _without_microbatches(rival)) is not None]
+    for variant in (*alternatives, *(rival.scenario for rival in rivals)):
         check_values(variant)
     not_run: dict[str, list[str]] = {}
     for part in parts:
@@ -137,6 +141,17 @@ def _thoroughly(scenario: Scenario, variants: Variants) -> Variants:
     )
 
 
+def _without_microbatches(rival: Rival) -> Rival | None:
+    """Return a rival of one stage with one microbatch where the number was filled in: one stage has no bubble."""
+    chosen = re.search(r"microbatches (\d+)\)$", rival.name)
+    workload = rival.scenario.spec.workload
+    is_forward = isinstance(workload, ForwardWorkload) and workload.microbatches > 1
+    if chosen is None or not is_forward or strategy_of(rival.scenario).pp > 1:
+        return None
+    name = f"{rival.name[: chosen.start()]}microbatches 1)"
+    return replace(rival, name=name, scenario=rival.scenario.variant({_MICROBATCHES: 1}))
+
+
 def _under(alternative: Scenario, position: int) -> Rival | None:
     """Return a rival under an alternative; None where there is no such strategy."""
     try:
@@ -162,7 +177,7 @@ def _rivals_of_part(scenario: Scenario, part: str) -> list[Rival]:
             check_values(varied)
         except InvalidValueError:
             continue  # no choice that the strategy has
-        found.append(Rival(name=f"{name}{suffix}", scenario=varied, part=part))
+        found.append(Rival(name=f"{name}{suffix}", scenario=varied, part=part, changes=changes))
     return found
 
 

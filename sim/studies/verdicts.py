@@ -10,7 +10,7 @@ from sim.results.claims import Claim, Evidence, Outcome, Verdict, relate
 from sim.results.superlatives import TOO_LARGE, judge
 from sim.run.parallel_runs import Observation
 from sim.run.scenario_run import Simulated, Value
-from sim.scenario.claims_section import ClaimSpec
+from sim.scenario.claims_section import ClaimSpec, is_rival_key
 from sim.scenario.scenario import Scenario
 from sim.studies.variants import Rival, Variants
 from workloads.routing import ROUTINGS
@@ -18,7 +18,7 @@ from workloads.routing import ROUTINGS
 __all__ = ["format_changes", "judge_claims", "known_metric"]
 
 
-_EXPLAINED_BY: Final = {"tp": "tp_nodes", "all_reduce": "tp_nodes"}
+_EXPLAINED_BY: Final = {"tp": "tp_nodes", "all_reduce": "tp_nodes", "pipeline": "bubble_fraction"}
 """Part of a strategy -> the metric whose explanation says most about it, where that is not the claim's own."""
 
 
@@ -81,7 +81,7 @@ def judge_claims(
         ]
         if spec.superlative and spec.part is None and of_crossed:
             alternatives = [
-                replace(outcome, rivals=_rivals_under(variants.crossed[i], metric, of_crossed[i], simulated))
+                replace(outcome, rivals=_rivals_under(scenario, variants.crossed[i], metric, of_crossed[i], simulated))
                 for i, outcome in enumerate(alternatives)
             ]
         about = variants.rivals_about(spec.part) if spec.superlative else []
@@ -90,7 +90,7 @@ def judge_claims(
             seeds=_over_seeds(metric, value, of_seeds, with_own=not variants.are_jittered),
             draws=variants.draws,
             alternatives=alternatives,
-            rivals=[_rival_outcome(variants.rivals[i], metric, of_rivals[i], simulated) for i in about],
+            rivals=[_rival_outcome(scenario, variants.rivals[i], metric, of_rivals[i], simulated) for i in about],
             bound_compute=bounds[0],
             bound_wires=bounds[1],
             explanation=simulated.explanations.get(_EXPLAINED_BY.get(spec.part or "", metric)),
@@ -128,20 +128,28 @@ def _alternative_outcome(
         problem=observation.problem,
         assumes_claim=_assumes(variant, metric),
         step_time_s=_number(observation.values.get("step_time_s")),
+        is_same_work=all(map(is_rival_key, changes)),
     )
 
 
-def _rival_outcome(rival: Rival, metric: str, observation: Observation, simulated: Simulated) -> Outcome:
+def _rival_outcome(
+    scenario: Scenario, rival: Rival, metric: str, observation: Observation, simulated: Simulated
+) -> Outcome:
     """Return a rival's value; one that does not fit into memory has none, and no change that costs memory."""
     values, problem = observation.values, observation.problem
     if values.get("fits") is False:
         problem = TOO_LARGE
     elif rival.part == "pipeline" and values.get("total", 0) > simulated.values.get("total", 0):
         problem = "needs more memory"
+    assumed = scenario.spec.assumed
+    is_open = all(key in assumed or not scenario.is_given(key) for key in rival.changes)
+    open_keys = tuple(key for key in rival.changes if key in assumed) if is_open else ()
     return Outcome(
         name=rival.name,
+        changes=rival.changes,
         value=None if problem else values.get(metric),
         problem=problem,
+        open_keys=open_keys,
         step_time_s=_number(values.get("step_time_s")),
     )
 
@@ -158,11 +166,11 @@ def _number(value: Value | None) -> float | None:
 
 
 def _rivals_under(
-    rivals: Sequence[Rival], metric: str, observations: Sequence[Observation], simulated: Simulated
+    scenario: Scenario, rivals: Sequence[Rival], metric: str, observations: Sequence[Observation], simulated: Simulated
 ) -> list[Outcome]:
     """Return the values of rivals under an alternative."""
     pairs = zip(rivals, observations, strict=True)
-    return [_rival_outcome(rival, metric, observation, simulated) for rival, observation in pairs]
+    return [_rival_outcome(scenario, rival, metric, observation, simulated) for rival, observation in pairs]
 
 
 def _over_seeds(metric: str, value: Value | None, of_seeds: Sequence[Observation], *, with_own: bool) -> list[float]:

@@ -158,6 +158,7 @@ def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
+    said: set[str] = set()  # what relevance rests on is said once
     for claim in claims:
         symbol, colour, _ = _VERDICTS.get(claim["verdict"], ("?", "", ""))
         source = f", {claim['source']}" if claim.get("source") else ""
@@ -171,7 +172,10 @@ def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
             cell(claim.get("reason") or ""),
         ]
         if claim.get("relevance_reason"):
-            lines.append(cell(f"{claim.get('relevance') or 'relevance'}: {claim['relevance_reason']}", "dim"))
+            relevance = f"{claim.get('relevance') or 'relevance'}: {claim['relevance_reason']}"
+            if relevance not in said:
+                lines.append(cell(relevance, "dim"))
+            said.add(relevance)
         if claim.get("because_of"):
             lines.append(cell(f"the same fact as {claim['because_of']}", "dim"))
         numbers = [assumptions[key] for key in claim.get("assumptions") or () if key in assumptions]

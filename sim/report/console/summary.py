@@ -17,7 +17,7 @@ from rich.text import Text
 from sim.report.console.claims import claim_value, claim_words, closest_words, flip_words
 from sim.report.console.network import print_collective
 from sim.report.console.serving import print_serving
-from sim.report.console.tables import cell, indented
+from sim.report.console.tables import cell, indented, without_padding
 from sim.results.accounts import CATEGORIES, CATEGORY_WORDS
 from sim.results.catalog import unit_of
 from sim.results.quantities import format_quantity
@@ -45,6 +45,22 @@ Data = Mapping[str, Any]
 def print_summary(data: Data, console: Console, *, written: Mapping[str, str], header: Callable[[], None]) -> None:
     """Print a run on a screen; `header` prints the phrases of the run."""
     console.width = min(console.width, SUMMARY_WIDTH)
+    with without_padding(console):
+        _print_all(data, console, written=written, header=header)
+
+
+def print_conclusion(sentences: Sequence[str], console: Console) -> None:
+    """Print the sentences of the conclusion, in bold."""
+    if sentences:
+        console.print()
+        console.print(cell(" ".join(sentences), "bold"))
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _print_all(data: Data, console: Console, *, written: Mapping[str, str], header: Callable[[], None]) -> None:
+    """Print the summary, line by line."""
     header()
     print_conclusion(data.get("conclusion") or (), console)
     if ((data.get("scenario") or {}).get("workload") or {}).get("kind") == "collective":
@@ -68,7 +84,7 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
             console.print(Text.assemble(cell(title.upper(), "bold"), cell(f"  {text}")))
     room = console.width - 2
     for warning in data.get("warnings") or ():
-        short = warning if len(warning) <= room else f"{warning[: room - 4].rpartition(' ')[0]} ..."
+        short = warning if len(warning) <= room else warning.rpartition(": ")[0] or warning  # without the particulars
         console.print(Text.assemble(cell("! ", "bold yellow"), cell(short)))
     runs = (data.get("engine") or {}).get("runs")
     if runs:
@@ -78,16 +94,6 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
         paths = [PurePath(path) for path in written.values()]
         names = ", ".join(path.name for path in paths)
         console.print(Text.assemble(cell("WRITTEN", "bold"), cell(f"  {paths[0].parent}/: {names}")))
-
-
-def print_conclusion(sentences: Sequence[str], console: Console) -> None:
-    """Print the sentences of the conclusion, in bold."""
-    if sentences:
-        console.print()
-        console.print(cell(" ".join(sentences), "bold"))
-
-
-# ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _print_facts(data: Data, console: Console) -> None:
@@ -113,12 +119,21 @@ def _print_facts(data: Data, console: Console) -> None:
             new = [text for text in sentences if text not in said]
             new = new if new or verdict == "holds" else sentences  # a verdict against a claim has its reason
             said.update(new)
-            texts.append(_fact(new, [claims[name] for name in fact["claims"]]))
-        if verdict == "holds":
-            texts = [Text(" ").join(texts)]
+            of_fact = [claims[name] for name in fact["claims"]]
+            texts.append(_fact(_shortest(new, of_fact), of_fact))
+            target = claims.get(of_fact[0].get("supports") or "")
+            if relevance == "irrelevant" and target is not None:
+                texts[-1].append_text(cell(f" Offered for {claim_words(target)}."))
         for text in texts:
             grid.add_row(cell(symbol, f"bold {colour}"), text)
         indented(console, grid)
+
+
+def _shortest(sentences: list[str], claims: Sequence[Data]) -> list[str]:
+    """Return all sentences on a claim that does not hold, two on a superlative that holds, and one on any other."""
+    if claims[0]["verdict"] != "holds":
+        return sentences
+    return sentences[: 2 if "superlative" in (claims[0].get("expect") or {}) else 1]
 
 
 def _fact(sentences: Sequence[str], claims: Sequence[Data]) -> Text:
@@ -126,7 +141,7 @@ def _fact(sentences: Sequence[str], claims: Sequence[Data]) -> Text:
     words = ", ".join(dict.fromkeys(claim_words(claim) for claim in claims))
     sources = ", ".join(dict.fromkeys(str(claim.get("source") or "") for claim in claims))
     notes = [str(claim["note"]) for claim in claims if claim.get("note")]
-    if len(notes) == 1 and not sentences:
+    if len(notes) == 1 and (not sentences or isinstance(claims[0].get("value"), bool)):
         sources += f"; {notes[0]}"
     values = ", ".join(dict.fromkeys(claim_value(claim) for claim in claims if _is_telling(claim)))
     said = " ".join([*([f"{values}."] if values else []), *sentences])

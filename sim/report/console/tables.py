@@ -7,7 +7,8 @@ scenarios are printed unchanged: they hold no markup, and a control character is
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, TextIO
 
 from rich import box
@@ -15,6 +16,9 @@ from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+_PADDING: Final = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
+"""Spaces at the end of a line, before the codes that end colours."""
 
 __all__ = [
     "PIPE_WIDTH",
@@ -27,6 +31,7 @@ __all__ = [
     "percent",
     "print_rows",
     "print_written",
+    "without_padding",
 ]
 
 PIPE_WIDTH: Final = 120
@@ -101,6 +106,14 @@ def percent(share: float | None) -> str:
 def indented(console: Console, content: RenderableType) -> None:
     """Print with a margin of two columns."""
     console.print(Padding(content, (0, 0, 0, 2), expand=False))
+
+
+@contextmanager
+def without_padding(console: Console) -> Iterator[None]:
+    """Print what is printed in this context without the spaces at the ends of lines."""
+    with console.capture() as captured:
+        yield
+    console.file.write(_PADDING.sub(r"\1", captured.get()))
 
 
 def print_written(written: Mapping[str, str], console: Console) -> None:

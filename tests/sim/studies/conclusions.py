@@ -19,7 +19,8 @@ def value_at(data: dict[str, Any], source: str) -> float:
         return value_at(data, first) / value_at(data, second)
     group, _, rest = source.partition(".")
     if group == "facts":
-        return sum(not rest or fact["verdict"] == rest for fact in data["facts"])
+        verdict, _, relevance = rest.partition(".")
+        return sum(verdict in ("", f["verdict"]) and relevance in ("", f["relevance"]) for f in data["facts"])
     if group == "stages_ns":
         return sum(stage[rest] for stage in data["stages_ns"]) / sum(sum(stage.values()) for stage in data["stages_ns"])
     node: Any = {**data, "claims": {claim["id"]: claim for claim in data["claims"]}}
