@@ -96,6 +96,7 @@ def microbatch_memory(trace: Trace, kept: HeldBytes, layout: ChunkLayout) -> dic
 
     Examples
     --------
+    >>> from sim.engine.simulation import run_plan
     >>> work = PassesWork(pass_times_s=[(1e-3, 2e-3, 0.0)] * 3, num_microbatches=6, p2p_s=0.0, schedule="1f1b")
     >>> trace = run_plan(PassesPlan(work)).trace
     >>> microbatch_memory(trace, HeldBytes(B="1 GB", W="0.4 GB"), work.pipeline_order.layout)

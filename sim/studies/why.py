@@ -22,7 +22,7 @@ A server runs as long as requests come: what-ifs of it are measured by the mean 
 Gains do not add up: two waits for the same thing are gained once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -47,7 +47,7 @@ from topology.presets.devices import DEVICES
 from workloads.routing import ROUTINGS
 from workloads.what_if import EVEN_LAST_STAGE, EVEN_STAGES, EVENED, NO_BUBBLE, WHAT_IFS
 
-__all__ = ["WhatIfRun", "Why", "explain_step"]
+__all__ = ["WhatIfRun", "Why", "explain_step", "path_of_saved"]
 
 _NIC_BYTES_PER_S: Final = (12.5e9, 25e9, 50e9, 100e9, 200e9)
 """Rates of InfiniBand and Ethernet NICs, 100 Gb/s to 1.6 Tb/s."""
@@ -136,16 +136,11 @@ class Why:
         """Return it for JSON: `path` sums to `step_time_s`, `path_ns` to the same in whole nanoseconds."""
         path = self.simulated.path_ns
         step_ns = self.simulated.run.trace.step_ns
-        parts = [
-            {"part": part, "ns": ns, "time_s": ns * 1e-9, "fraction": ns / step_ns if step_ns else 0.0}
-            for part, ns in sorted(path.items(), key=lambda item: -item[1])
-            if ns
-        ]
         return {
             "name": self.scenario.spec.name,
             "step_time_s": step_ns * 1e-9,
             "step_ns": step_ns,
-            "path": parts,
+            "path": _parts(path, step_ns),
             "path_ns": path,
             "path_rows": self.num_rows,
             "path_hops": self.num_hops,
@@ -207,7 +202,37 @@ def explain_step(
     )
 
 
+def path_of_saved(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `Why.to_dict` returns, of the JSON of a run that was saved or measured: its path, and no what-ifs."""
+    path = {str(part): int(ns) for part, ns in (data.get("path_ns") or {}).items()}
+    step_ns = sum(path.values())
+    return {
+        "name": data["scenario"].get("name"),
+        "step_time_s": step_ns * 1e-9,
+        "step_ns": step_ns,
+        "path": _parts(path, step_ns),
+        "path_ns": path,
+        "path_rows": 0,
+        "path_hops": 0,
+        "stretches": [],
+        "metric": "step_time_s",
+        "time_s": step_ns * 1e-9,
+        "what_ifs": [],
+        "stragglers": None,
+        "warnings": ["a saved run is not simulated again: name its scenario for what-ifs"],
+    }
+
+
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _parts(path: Mapping[str, int], step_ns: int) -> list[dict[str, Any]]:
+    """Return the parts of a path, largest first."""
+    return [
+        {"part": part, "ns": ns, "time_s": ns * 1e-9, "fraction": ns / step_ns if step_ns else 0.0}
+        for part, ns in sorted(path.items(), key=lambda item: -item[1])
+        if ns
+    ]
 
 
 def _what_ifs_of(scenario: Scenario, simulated: Simulated) -> Iterator[WhatIfRun]:

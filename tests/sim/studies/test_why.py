@@ -8,6 +8,7 @@ from sim.cli.why import why_command
 from sim.errors import InvalidValueError
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
+from sim.studies.claims import simulate
 from sim.studies.why import explain_step
 from workloads.what_if import EVENED, WHAT_IFS
 
@@ -204,3 +205,18 @@ def test_command_prints_json_and_draws(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "the step takes" in printed
     assert "no stage waited for another's output" in " ".join(printed.split())
+
+
+def test_a_saved_run_shows_its_path(tmp_path, capsys):
+    result = simulate(passes())
+    file = tmp_path / "result.json"
+    file.write_text(result.to_json(), encoding="utf-8")
+    why_command(str(file), as_json=True, output=str(tmp_path / "why.svg"))
+    data = json.loads(capsys.readouterr().out)
+    assert data["path_ns"] == result.path_ns
+    assert data["step_ns"] == result.trace.step_ns
+    assert data["what_ifs"] == []
+    why_command(str(file), as_json=False)
+    assert "name its scenario" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(InvalidValueError, match="be left out with a saved result"):
+        why_command(str(file), as_json=True, seed=2)
