@@ -53,6 +53,10 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         parts = _beaten(claim, evidence, best, known, sign)
         if best.open_keys:
             parts[0] = f"that depends on {' and '.join(best.open_keys)}, which the document leaves open: {parts[0]}"
+        elif not refuting:
+            same = [o for o in evidence.alternatives if o.is_same_work and o.value is not None]
+            reading = min(same, key=lambda outcome: sign * float(outcome.value or 0))
+            parts[0] += f", but {format_quantity(reading.value, claim.unit)} under {{{reading.name}}}"
     else:
         verdict = "holds" if claim.part and not evidence.not_run else "not_judged"
         parts = _unbeaten(claim, evidence, best, known)
@@ -94,8 +98,9 @@ def _beaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Out
 def _unbeaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Outcome]) -> list[str]:
     """Return that nothing is better, what comes next, and the gap to the bounds."""
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
-    what = "changes of this part alone" if claim.part else "rivals"
-    parts = [f"of {len(known)} {what} none is better: {ours} here, {theirs} with {best.name}"]
+    one, more = ("change of this part", "changes of this part alone") if claim.part else ("rival", "rivals")
+    none = f"of {len(known)} {more} none is better" if len(known) > 1 else f"the only {one} that was run is no better"
+    parts = [f"{none}: {ours} here, {theirs} with {best.name}"]
     for bound, allows in (
         (evidence.bound_compute, "arithmetic alone allows"),
         (evidence.bound_wires, "the wires alone allow"),

@@ -141,6 +141,26 @@ def test_a_superlative_about_a_part_holds_only_when_every_change_of_the_part_was
     assert "not run without --thorough: TP4" in left_out.reason
 
 
+def test_a_superlative_is_refuted_only_by_what_wins_whatever_is_left_open() -> None:
+    """SP is a choice that the document never made; TP8 loses against the same strategy with SP, and TP4 does not."""
+    part = Claim(id="p", says="optimal", source="3", metric="step_time_s", unit="s", superlative="least", part="tp")
+    with_sp = Outcome(name="sp: true", value=0.7, is_same_work=True)
+    other_work = Outcome(name="top_k: 1", value=0.1)
+    tp8, tp4 = Outcome(name="TP8", value=0.8), Outcome(name="TP4", value=0.6)
+    sp = Outcome(name="SP", value=0.5, open_keys=("parallel.sp",))
+    under = {"value": 1.0, "alternatives": [with_sp, other_work]}
+    lost = judge(part, Evidence(**under, rivals=[tp8]))
+    assert (lost.verdict, lost.sentence) == (
+        "depends",
+        "With TP8 the whole step takes 800 ms instead of 1 s, but 700 ms under {sp: true}.",
+    )
+    won = judge(part, Evidence(**under, rivals=[tp8, tp4, sp]))
+    assert (won.verdict, won.rival) == ("refuted", tp4)
+    choice = judge(part, Evidence(value=1.0, rivals=[sp]))
+    assert choice.verdict == "depends"
+    assert choice.sentence.startswith("That depends on parallel.sp, which the document leaves open: with SP")
+
+
 def test_rivals_under_alternatives_are_counted_with_the_least_margin() -> None:
     """Better under two of three; 1.25 and 2 times, so 1.25 at least."""
     pairs = [(2.0, 1.6), (1.0, 0.5), (1.0, 3.0)]
