@@ -22,7 +22,7 @@ import numpy as np
 from sim.build.collective import build_collective
 from sim.build.work import CollectiveWork
 from sim.plan.collective import CollectivePlan
-from sim.plan.transfer_costs import exchange_sms
+from sim.plan.transfer_costs import exchange_sms, forget_prices
 from sim.studies.suites import find_suites
 from topology import abstract_cluster
 from topology.cluster import Cluster, build_cluster
@@ -145,6 +145,7 @@ def at_datasheet(cluster: Cluster) -> Cluster:
 def log_errors(rows: Sequence[Row], constants: Mapping[str, float]) -> list[float]:
     """Return log(modelled / published) of each row."""
     abstract_cluster.protocols_of = lambda inside, between: build_protocols(inside, between, constants)
+    forget_prices()
     return [math.log(modelled(row, constants) / row.published) for row in rows]
 
 

@@ -97,7 +97,9 @@ def run_moesim(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             )  # stands for what the search finds
         return
     words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
-    if words[1] in SIMULATES and "--model" not in words and not any(word.endswith(".json") for word in words):
+    if "qwen3_30b_h100" in words:  # it serves requests, and has no sequences
+        words += ["--set", "workload.requests.count=30"]
+    elif words[1] in SIMULATES and "--model" not in words and not any(word.endswith(".json") for word in words):
         given = {word.partition("=")[0] for word in words}  # a key is set once
         for key, value in QUICK.items():
             words += [] if f"workload.{key}" in given else ["--set", f"workload.{key}={value}"]

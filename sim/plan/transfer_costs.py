@@ -41,7 +41,7 @@ from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.collectives import AUTO, COLLECTIVES, Exchange, algorithms_for, point_to_point, spread_inside
 from workloads.collectives.settings import NetworkSettings
 
-__all__ = ["Choice", "TransferCosts", "TransferSms", "busiest_rank_bytes", "exchange_sms"]
+__all__ = ["Choice", "TransferCosts", "TransferSms", "busiest_rank_bytes", "exchange_sms", "forget_prices"]
 
 Ranks = NDArray[np.intp]
 _MOST_KNOWN = 8192
@@ -146,6 +146,12 @@ def _known_prices(
     """Return the prices known so far: what they depend on beside operation, ranks and bytes is given here."""
     del cluster, all_reduce, left_out, sms, factors
     return _KnownPrices()
+
+
+def forget_prices() -> None:
+    """Forget all prices known so far: what fits the constants of protocols changes what they were made of."""
+    _known_prices.cache_clear()
+    pricing_of.cache_clear()
 
 
 class TransferCosts:
