@@ -142,7 +142,8 @@ def _rival_outcome(
     elif rival.part == "pipeline" and values.get("total", 0) > simulated.values.get("total", 0):
         problem = "needs more memory"
     assumed = scenario.spec.assumed
-    is_open = all(key in assumed or not scenario.is_given(key) for key in rival.changes)
+    # what sets the bubble is no choice that the document leaves open: it says that the split of layers does
+    is_open = rival.part != "pipeline" and all(key in assumed or not scenario.is_given(key) for key in rival.changes)
     open_keys = tuple(key for key in rival.changes if key in assumed) if is_open else ()
     return Outcome(
         name=rival.name,
