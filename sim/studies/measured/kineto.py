@@ -2,8 +2,8 @@
 
 Model
 -----
-Kernels are told by name (`KERNEL_KINDS`), NCCL's by the description of their group where the trace has it. Each rank is
-a lane of one stage, its kernels in order of time:
+Kernels get their kind by name (`KERNEL_KINDS`), NCCL's by the description of their group where the trace has it. Each
+rank is a lane of one stage, its kernels in order of time:
 
     compute     kernels that are no collectives
     async       collectives and sends, on whatever stream they ran

@@ -505,7 +505,7 @@ def _families(space: Space) -> tuple[list[int], list[int]]:
     for c in space.candidates:
         s, schedule = c.strategy, SCHEDULES[c.schedule]
         per_microbatch = sequences // ((s.dp or 1) * c.microbatches)
-        dp = s.dp if c.convention != "megatron" else None  # of others the size of the expert groups
+        dp = None if c.rules.splits_sequence_over_tp else s.dp  # of others the size of the expert groups
         rest: tuple[object, ...] = (
             c.convention,
             s.tp,

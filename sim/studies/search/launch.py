@@ -30,10 +30,10 @@ def launch_flags(candidate: Candidate, framework: str, *, sequences: int, sequen
         raise InvalidValueError("--as", f"be one of {', '.join(FRAMEWORKS)}", framework, "For example: --as megatron")
     s = candidate.strategy
     if framework == "megatron":
-        if candidate.convention != "megatron":
+        if not candidate.rules.splits_sequence_over_tp:
             raise _other(framework, candidate)
         return " ".join(_megatron(candidate, sequences, sequence_length))
-    if candidate.convention != "vllm":
+    if candidate.rules.supports_training:
         raise _other(framework, candidate)
     has_experts = s.ep > 1
     if framework == "vllm":

@@ -30,7 +30,7 @@ from sim.scenario.overrides import apply_variant
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from topology.cluster import Cluster
-from workloads.conventions import CONVENTIONS
+from workloads.conventions import CONVENTIONS, Convention
 from workloads.model import ModelSpec
 from workloads.strategy import Strategy
 
@@ -78,7 +78,7 @@ class Candidate:
 
     def changes(self, *, trains: bool) -> dict[str, Any]:
         """Return the keys of a scenario that say it."""
-        named = CONVENTIONS[self.convention].as_named(self.strategy)
+        named = self.rules.as_named(self.strategy)
         changes: dict[str, Any] = {
             "parallel.strategy": named.name,
             "parallel.convention": self.convention,
@@ -92,6 +92,11 @@ class Candidate:
         return changes | {key: json.loads(value) for key, value in self.others}
 
     @property
+    def rules(self) -> Convention:
+        """The convention itself, which answers for what follows from it."""
+        return CONVENTIONS[self.convention]
+
+    @property
     def has_own_runtime(self) -> bool:
         """Whether what the software does is not that of the scenario."""
         return any(key.startswith("runtime.") for key, _ in self.others)
@@ -99,7 +104,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """A short name, for tables."""
-        parts = [self.strategy.name if self.convention != "vllm" else f"{self.strategy.name} (vllm)"]
+        parts = [self.kind]
         parts += [f"m{self.microbatches}"]
         parts += [self.schedule] if self.schedule != "1f1b" else []
         parts += [f"recompute {self.recompute}"] if self.recompute != "none" else []
@@ -109,7 +114,7 @@ class Candidate:
     @property
     def kind(self) -> str:
         """The sizes of its axes, without microbatches, schedule, recomputation and ZeRO."""
-        return self.strategy.name + ("" if self.convention == "megatron" else f" ({self.convention})")
+        return self.strategy.name + ("" if self.rules.splits_sequence_over_tp else f" ({self.convention})")
 
 
 @dataclass(frozen=True, kw_only=True)

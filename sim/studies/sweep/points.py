@@ -51,7 +51,7 @@ class Points(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Who is told how far a study is."""
+    """What hears how far a study is."""
 
     on_progress: Callable[[int, int], None] = lambda done, total: None
     """Receives the number of finished points, and of all points."""

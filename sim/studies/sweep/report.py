@@ -71,7 +71,7 @@ def sweep(
     metrics
         Columns of the table; none: the usual ones.
     watch
-        Who is told how far the sweep is.
+        What hears how far the sweep is.
 
     Raises
     ------
