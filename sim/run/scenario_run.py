@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.build.assumptions import Assumption
 from sim.engine.run_state import Plan
-from sim.engine.simulation import Run
+from sim.engine.simulation import Run, collector_paused
 from sim.errors import MoesimError, SimulationError
 from sim.plan.bounds import Bounds
 from sim.plan.collective import CollectivePlan
@@ -161,7 +161,7 @@ class ScenarioRun(ABC):
             The run would go over a limit, or cannot go on (a deadlock names its cycle).
         """
         try:
-            with self.scenario.located_errors(), bounded_memory():
+            with self.scenario.located_errors(), bounded_memory(), collector_paused():
                 options.limits.check_minimum(self.minimum_resources())
                 if options.limits.are_set:
                     options.limits.check_estimate(self.estimated_resources())
