@@ -27,8 +27,9 @@ input is gathered again, next to the product by input).
 Megatron-LM, megatron/core/tensor_parallel/layers.py, `LinearWithGradAccumulationAndAsyncCommunication.backward`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sim.build.work import Work
 from sim.plan.context import ContextLowering
@@ -36,7 +37,7 @@ from sim.plan.costs import Costs
 from sim.plan.expert_block import ExpertBlock
 from sim.plan.expert_router import ExpertRouter
 from sim.plan.kernel_costs import makes_weight_gradient
-from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op, Transfer
+from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op, Transfer, in_layer
 from sim.plan.tp_overlap import USERBUFFERS_SMS, Piece, with_gather, with_scatter
 from workloads.blocks.core import MixerKernels
 from workloads.blocks.ffn import DenseFfn, MoeFfn
@@ -52,18 +53,34 @@ TP_STREAM = "tp"
 
 
 class LayerLowering:
-    """Lowers the layers of a work; the ops of attention are made once for each layer and lane."""
+    """Lowers the layers of a work; ops that do not depend on the microbatch are made once for layers that are alike."""
 
     def __init__(self, work: Work, costs: Costs, router: ExpertRouter) -> None:
         self._work, self._costs, self._router = work, costs, router
         self._experts, self._context = ExpertBlock(work, costs), ContextLowering(work, costs)
         self._tp_transfers: dict[tuple[LanePosition, str, float], tuple[Transfer, ...]] = {}
         self._pieces: dict[tuple[LanePosition, str, int], tuple[Transfer, ...]] = {}
-        self._attention_ops: dict[tuple[LanePosition, int], list[Op]] = {}
-        self._attention_backward_ops: dict[tuple[LanePosition, int], list[Op]] = {}
+        self._ops_of_kind: dict[Hashable, list[Op]] = {}
+        self._ops_of_layer: dict[tuple[Hashable, int], list[Op]] = {}
 
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
         """Return the ops of one layer's forward pass of one microbatch (`is_recomputed`: see `ExpertBlock.forward`)."""
+        make = partial(self._forward, position, layer, microbatch, is_recomputed=is_recomputed)
+        self._ops_before_ffn(position, layer)  # so that choices are listed in the order in which a microbatch meets them
+        figures = self._routed_figures(position, layer)
+        if figures is None:
+            return make()
+        return self._of_alike(("F", position, id(self._work.model.layer(layer)), is_recomputed, figures), layer, make)
+
+    def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
+        """Return the ops of one layer's backward pass, with what is recomputed first."""
+        make, figures = partial(self._backward, position, layer, microbatch), self._routed_figures(position, layer)
+        if figures is None:
+            return make()
+        recompute = self._work.recompute_of(layer)
+        return self._of_alike(("B", position, id(self._work.model.layer(layer)), recompute, figures), layer, make)
+
+    def _forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool) -> list[Op]:
         ffn, ops = self._work.model.layer(layer).ffn, self._ops_before_ffn(position, layer)
         if ffn is None:
             return list(ops)
@@ -72,8 +89,7 @@ class LayerLowering:
         routed = self._router.route(position, layer, microbatch)
         return ops + self._experts.forward(routed, is_recomputed=is_recomputed)
 
-    def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
-        """Return the ops of one layer's backward pass, with what is recomputed first."""
+    def _backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
         recompute, blocks = self._work.recompute_of(layer), self._work.model.layer(layer)
         ops: list[Op] = []
         if recompute.kind == "full":
@@ -90,11 +106,8 @@ class LayerLowering:
             norm = [] if recompute.recomputes("mlp") else self._recomputed_norm(ffn)
             ops += self.backward_bracket(position, layer, [*norm, *backward_of(ffn)])
         if blocks.attention is not None:
-            key = (position, layer)
-            if key not in self._attention_backward_ops:
-                made = self._attention_backward(position, layer, blocks.attention, recompute)
-                self._attention_backward_ops[key] = made
-            ops += self._attention_backward_ops[key]
+            make = partial(self._attention_backward, position, layer, blocks.attention, recompute)
+            ops += self._of_alike(("attention backward", position, id(blocks), recompute), layer, make)
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))
         return ops
@@ -153,16 +166,32 @@ class LayerLowering:
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _ops_before_ffn(self, position: LanePosition, layer: int) -> list[Op]:
-        """Return the ops of a layer's projection (MTP) and attention, which are made once."""
-        key = (position, layer)
-        if key not in self._attention_ops:
-            blocks, ops = self._work.model.layer(layer), list[Op]()
-            if blocks.is_mtp:
-                ops.append(self._compute(layer, self._projection(blocks)))
+        """Return the ops of a layer's projection (MTP) and attention."""
+        blocks = self._work.model.layer(layer)
+
+        def make() -> list[Op]:
+            ops: list[Op] = [self._compute(layer, self._projection(blocks))] if blocks.is_mtp else []
             if blocks.attention is not None:
                 ops += self._attention_forward(position, layer, blocks.attention)
-            self._attention_ops[key] = ops
-        return self._attention_ops[key]
+            return ops
+
+        return self._of_alike(("before FFN", position, id(blocks)), layer, make)
+
+    def _routed_figures(self, position: LanePosition, layer: int) -> Hashable | None:
+        """Return what the routing makes of a layer, alike in all microbatches; None where each has its own."""
+        if not self._work.model.is_moe_layer(layer):
+            return ()
+        return self._router.route(position, layer, 0).figures if self._work.has_balanced_routing else None
+
+    def _of_alike(self, kind: Hashable, layer: int, make: Callable[[], list[Op]]) -> list[Op]:
+        """Return the ops of a layer: made for the first of a kind, the same but for their layer for the others."""
+        if (kind, layer) not in self._ops_of_layer:
+            if kind in self._ops_of_kind:
+                ops = [in_layer(op, layer) for op in self._ops_of_kind[kind]]
+            else:
+                ops = self._ops_of_kind[kind] = make()
+            self._ops_of_layer[kind, layer] = ops
+        return self._ops_of_layer[kind, layer]
 
     def _projection(self, layer: Layer) -> list[Kernel]:
         """Return the norms and the projection that begin a layer of MTP; TP splits the projection by columns."""

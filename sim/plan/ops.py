@@ -16,7 +16,7 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ __all__ = [
     "Service",
     "TimedKernel",
     "Transfer",
+    "in_layer",
     "inputs_of",
     "mask_of",
     "scaled",
@@ -360,6 +361,30 @@ def scaled(op: Op, factor: NDArray[np.float64] | np.float64, of_servers: NDArray
     if isinstance(op, Service):
         return replace(op, duration_ns=_times(op.duration_ns, of_servers))
     return op
+
+
+def in_layer(op: Op, layer: int) -> Op:
+    """Return an op of a layer as that of another layer, which is alike.
+
+    >>> kernel = TimedKernel(kind="attention", layer=0, duration_ns=np.array([3, 4]), flops=2.0)
+    >>> in_layer(Compute(kernels=(kernel,)), 5).kernels[0].layer
+    5
+    """
+    if isinstance(op, Compute):
+        return _changed(op, "kernels", tuple(_changed(kernel, "layer", layer) for kernel in op.kernels))
+    return _changed(op, "layer", layer)
+
+
+_Changed = TypeVar("_Changed", Compute, Collective, AwaitStream, HostWork, Service, TimedKernel)
+
+
+def _changed(value: _Changed, name: str, new: object) -> _Changed:
+    """Return a value with another field on which no other field depends: `replace` would work them all out again."""
+    copy = object.__new__(type(value))
+    for field_ in value.__slots__:
+        object.__setattr__(copy, field_, getattr(value, field_))
+    object.__setattr__(copy, name, new)
+    return copy
 
 
 def _times(duration_ns: IntArray, factor: NDArray[np.float64] | np.float64) -> IntArray:

@@ -170,15 +170,16 @@ def simulate_candidate(
         return Outcome(number=number, candidate=candidate, problem=_rule(error))
     except MemoryError:
         return Outcome(number=number, candidate=candidate, problem=str(out_of_memory()))
-    values = simulated.values
+    trace, memory = simulated.run.trace, simulated.memory
+    step_s = trace.step_ns / 1e9
     return Outcome(
         number=number,
         candidate=candidate,
-        step_s=float(values["step_time_s"]),
-        memory_bytes=float(values["total"]),
-        fits=bool(values["fits"]),
-        tokens_per_s=float(values["tokens_per_s"]),
-        parts_s=categories_by_kind(simulated.run.trace, simulated.stages_ns),
+        step_s=step_s,
+        memory_bytes=float(memory["peak_bytes_per_gpu"]["total"]),
+        fits=bool(memory["fits"]),
+        tokens_per_s=simulated.num_tokens / step_s,
+        parts_s=categories_by_kind(trace, simulated.stages_ns),
     )
 
 
