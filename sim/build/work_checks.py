@@ -4,8 +4,9 @@ Each refusal names the remedies that may lead out of it; `sim.build.hints` tries
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sim.errors import InvalidValueError, Remedy
@@ -99,7 +100,7 @@ def _check_experts(work: "Work") -> None:
         else f"divide experts = {model.experts}, or experts + placement.replicas",
         work.placement.replicas or s.ep,
         "Choose EP among the divisors of the slots.",
-        [
+        lambda: [
             *(remedy for n, remedy in _with_replicas(work) if n > 0),
             *_with_axis(work, "ep", slots),
             *(remedy for n, remedy in _with_replicas(work) if n == 0),
@@ -112,7 +113,7 @@ def _check_experts(work: "Work") -> None:
             "be 1 for a dense model",
             getattr(s, axis),
             f"Drop {axis.upper()} or set model.experts.",
-            _with_axis(work, axis, 1),
+            partial(_with_axis, work, axis, 1),
         )
     _require(
         model.ffn % s.etp == 0,
@@ -120,7 +121,7 @@ def _check_experts(work: "Work") -> None:
         f"divide model.ffn = {model.ffn}, the width of an expert",
         s.etp,
         "Choose ETP among its divisors.",
-        _with_axis(work, "etp", model.ffn),
+        partial(_with_axis, work, "etp", model.ffn),
     )
 
 
@@ -317,7 +318,7 @@ def _refuse_unbuilt(work: "Work") -> None:
 
 
 def _require(  # noqa: PLR0917 - in the order of a message
-    ok: bool, field: str, rule: str, value: object, hint: str, remedies: Sequence[Remedy] = ()
+    ok: bool, field: str, rule: str, value: object, hint: str, remedies: Callable[[], Sequence[Remedy]] = tuple
 ) -> None:
     if not ok:
-        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint).with_remedies(remedies)
+        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint).with_remedies(remedies())

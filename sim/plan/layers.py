@@ -66,11 +66,13 @@ class LayerLowering:
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
         """Return the ops of one layer's forward pass of one microbatch (`is_recomputed`: see `ExpertBlock.forward`)."""
         make = partial(self._forward, position, layer, microbatch, is_recomputed=is_recomputed)
-        self._ops_before_ffn(position, layer)  # so that choices are listed in the order in which a microbatch meets them
+        kind = (position, id(self._work.model.layer(layer)))
+        if ("before FFN", *kind) not in self._ops_of_kind:  # choices are listed in the order in which a pass meets them
+            self._ops_before_ffn(position, layer)
         figures = self._routed_figures(position, layer)
         if figures is None:
             return make()
-        return self._of_alike(("F", position, id(self._work.model.layer(layer)), is_recomputed, figures), layer, make)
+        return self._of_alike(("F", *kind, is_recomputed, figures), layer, make)
 
     def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
         """Return the ops of one layer's backward pass, with what is recomputed first."""

@@ -13,10 +13,11 @@ A pair of passes is such a list for each of the two (`ConcurrentPasses`).
 """
 
 import math
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, lru_cache
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -381,10 +382,21 @@ _Changed = TypeVar("_Changed", Compute, Collective, AwaitStream, HostWork, Servi
 def _changed(value: _Changed, name: str, new: object) -> _Changed:
     """Return a value with another field on which no other field depends: `replace` would work them all out again."""
     copy = object.__new__(type(value))
-    for field_ in value.__slots__:
-        object.__setattr__(copy, field_, getattr(value, field_))
-    object.__setattr__(copy, name, new)
+    names, fields_of = _fields(type(value))
+    for field_, old in zip(names, fields_of(value), strict=True):
+        _set(copy, field_, old)
+    _set(copy, name, new)
     return copy
+
+
+@cache
+def _fields(kind: type[_Changed]) -> tuple[tuple[str, ...], Callable[[_Changed], tuple[Any, ...]]]:
+    """Return the names of the fields of a class, and what reads them all from a value."""
+    names = tuple(field_.name for field_ in fields(kind))
+    return names, attrgetter(*names)
+
+
+_set: Final = object.__setattr__
 
 
 def _times(duration_ns: IntArray, factor: NDArray[np.float64] | np.float64) -> IntArray:

@@ -45,7 +45,7 @@ class DerivedSection(Section):
 
     def values_of(self, value: type[T]) -> dict[str, Any]:
         """Return the values of the keys that are fields of a dataclass."""
-        return {key: getattr(self, key) for key in _field_names(value) if key in type(self).model_fields}
+        return {key: getattr(self, key) for key in _shared_keys(type(self), value)}
 
     @classmethod
     def descriptions(cls) -> dict[str, str]:
@@ -180,6 +180,12 @@ def _annotation(declared: Any, key: str, default: object, check: Any) -> Any:  #
     if kind is int and key in MAX_SIZES:
         return Annotated[int, count_of(key, least=0 if default == 0 else 1)]
     raise TypeError(f"{key}: give `keys_from` the check of a field of type {declared}")
+
+
+@lru_cache(maxsize=1024)
+def _shared_keys(section: type[DerivedSection], value: type[Any]) -> list[str]:
+    """Return the fields of a dataclass that are keys of a section."""
+    return [key for key in _field_names(value) if key in section.model_fields]
 
 
 def _field_names(value: type[Any]) -> list[str]:
