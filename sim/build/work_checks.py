@@ -134,7 +134,7 @@ def _check_sequences(work: "Work") -> None:
         f"be a multiple of DP x microbatches = {work.mesh.dp} x {work.microbatches} = {per_pipeline}",
         work.sequences,
         "Change workload.sequences or workload.microbatches.",
-        [
+        lambda: [
             *_with_microbatches(work),
             *(
                 Remedy({"workload.sequences": number}, f"workload.sequences: {number}")
@@ -153,7 +153,7 @@ def _check_tokens(work: "Work") -> None:
         f"give tokens per microbatch that divide by TP = {s.tp} (they are split over it)",
         work.rank_tokens,
         f"Use a sequence length that is a multiple of {s.tp}.",
-        [
+        lambda: [
             Remedy({"workload.sequence_length": length}, f"workload.sequence_length: {length}")
             for length in (work.sequence_length // s.tp * s.tp, -(-work.sequence_length // s.tp) * s.tp)
             if length
@@ -173,7 +173,7 @@ def _check_context(work: "Work") -> None:
         f"be a multiple of 2 CP = {part}: a rank has two chunks of each sequence",
         length,
         f"Use a multiple of {part}.",
-        [
+        lambda: [
             Remedy({"workload.sequence_length": near}, f"workload.sequence_length: {near}")
             for near in (length // part * part, -(-length // part) * part)
             if near
@@ -199,7 +199,7 @@ def _check_placement(work: "Work") -> None:
         f"be a multiple of workload.microbatches = {work.microbatches} in training: a plan holds for whole steps",
         every,
         "Use a multiple of workload.microbatches, or a forward pass.",
-        [Remedy({"placement.every": work.microbatches}, f"placement.every: {work.microbatches}")],
+        lambda: [Remedy({"placement.every": work.microbatches}, f"placement.every: {work.microbatches}")],
     )
 
 
@@ -241,7 +241,7 @@ def _check_chunks(work: "Work") -> None:
         f"{'stage' if chunks == 1 else 'part of the model'}, that sum to layers = {model.layers}",
         list(work.chunk_layers),
         "Correct the split.",
-        [Remedy({"parallel.stage_layers": _even_split(work)}, str(_even_split(work)))],
+        lambda: [Remedy({"parallel.stage_layers": _even_split(work)}, str(_even_split(work)))],
     )
     _require(
         not (work.has_two_replicas and work.fsdp is not None),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ __all__ = [
 ]
 
 IntArray = NDArray[np.int64]
+_Changed = TypeVar("_Changed")
+_set: Final = object.__setattr__
 NO_LAYER = -1
 """Layer of ops that belong to no layer (embedding, output head, optimizer)."""
 
@@ -376,27 +378,21 @@ def in_layer(op: Op, layer: int) -> Op:
     return _changed(op, "layer", layer)
 
 
-_Changed = TypeVar("_Changed", Compute, Collective, AwaitStream, HostWork, Service, TimedKernel)
-
-
 def _changed(value: _Changed, name: str, new: object) -> _Changed:
     """Return a value with another field on which no other field depends: `replace` would work them all out again."""
     copy = object.__new__(type(value))
-    names, fields_of = _fields(type(value))
-    for field_, old in zip(names, fields_of(value), strict=True):
+    names, values_of = _fields(type(value))  # type: ignore[arg-type]  # a class has a hash
+    for field_, old in zip(names, values_of(value), strict=True):
         _set(copy, field_, old)
     _set(copy, name, new)
     return copy
 
 
 @cache
-def _fields(kind: type[_Changed]) -> tuple[tuple[str, ...], Callable[[_Changed], tuple[Any, ...]]]:
-    """Return the names of the fields of a class, and what reads them all from a value."""
-    names = tuple(field_.name for field_ in fields(kind))
+def _fields(kind: Hashable) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return the names of the fields of a dataclass, and what reads them all from a value."""
+    names = tuple(field_.name for field_ in fields(cast("type[Compute]", kind)))
     return names, attrgetter(*names)
-
-
-_set: Final = object.__setattr__
 
 
 def _times(duration_ns: IntArray, factor: NDArray[np.float64] | np.float64) -> IntArray:
