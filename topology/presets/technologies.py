@@ -1,4 +1,4 @@
-"""Technologies of links inside nodes and between them: the rate of NCCL's protocol Simple, and limits of LL and NVLS."""
+"""Technologies of links inside nodes and between them: the rate of NCCL's Simple, and limits of LL and NVLS."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
