@@ -241,11 +241,11 @@ def compare(
         list[str],
         typer.Argument(help="Scenarios, and result.json files of earlier runs; two or more.", metavar="RUN..."),
     ],
-    output: Annotated[str | None, _output("a picture .png, .svg or .pdf")] = None,
+    output: Annotated[str | None, _output("a picture .png, .svg or .pdf, or a page .html")] = None,
     changes: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Show runs next to each other: figures, and differences of time that sum to the whole difference."""
+    """Show runs next to each other: figures, differences of time that sum to the whole difference, and timelines."""
 
 
 @_command("sim.cli.search.search_command", "search ep64_tp16_pp4 -o best.yaml")
@@ -504,6 +504,14 @@ def report(
     trace: Trace = None,
     seed: Seed = None,
     jobs: Jobs = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="RUN",
+            help="Another scenario or result.json, shown next to the run; may be given several times.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one HTML file that explains a run: claims and what decided them, timeline, time, memory, links."""
@@ -514,8 +522,9 @@ def timeline(
     scenarios: Annotated[
         list[str],
         typer.Argument(
-            help="Scenario files, or names of bundled scenarios; several are drawn on one axis of time.",
-            metavar="SCENARIO...",
+            help="Scenario files, names of bundled scenarios, or result.json files of earlier runs; several are drawn "
+            "on one axis of time.",
+            metavar="RUN...",
         ),
     ],
     output: Annotated[str, _output("a picture .png, .svg or .pdf, or .pftrace or .json for Perfetto")],
@@ -544,7 +553,7 @@ def timeline(
     lane: Annotated[int, typer.Option("--lane", min=0, help="Lane to draw where a stage has several lanes.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw the pipeline of scenarios, without their alternatives and claims."""
+    """Draw the pipeline of scenarios, without their alternatives and claims, and of saved or measured runs."""
 
 
 @_command("sim.cli.timeline.schedules_command", "schedules ep64_tp16_pp4_training -o schedules.png")
