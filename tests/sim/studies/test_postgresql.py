@@ -12,6 +12,7 @@ from sim.errors import InvalidValueError, OutputError
 from sim.scenario.load import load_scenario_text
 from sim.studies.executors.local import LocalProcesses
 from sim.studies.store.store import Store
+from sim.studies.sweep import points
 from sim.studies.sweep.grid import build_grid, parse_axis
 from sim.studies.sweep.points import Watch
 from sim.studies.sweep.report import sweep
@@ -26,17 +27,23 @@ def swept(where, watch=None):
         return sweep(SCENARIO, grid, store=kept, executor=executor, watch=watch)
 
 
-def test_two_processes_on_one_server_simulate_each_point_once(postgresql, tmp_path):
-    """Both begin on an empty schema at about the same time; the results are those of a file on this machine."""
-    where = postgresql.url_of_new_schema()
-    other = start_sweep(tmp_path, where, 10 * NUM_SEEDS, "--jobs", "1")
-    made = f"select 1 from pg_tables where schemaname = '{where.partition('%3D')[2]}'"
-    while not postgresql.execute(made) and other.poll() is None:
-        time.sleep(0.02)
-    mine, others = swept(where), said(other)
-    assert mine["num_simulated"] + others["num_simulated"] == 10 * NUM_SEEDS
-    assert min(mine["num_simulated"], others["num_simulated"]) > 0
-    assert mine["rows"] == others["rows"] == swept(tmp_path / "here.sqlite")["rows"]
+def test_two_processes_on_one_server_simulate_each_point_once(postgresql, tmp_path, monkeypatch):
+    """The second one begins in the middle; the results are those of a file on this machine."""
+    monkeypatch.setattr(points, "_MAX_CHUNK", 8)  # leaves points to the other one
+    where, others = postgresql.url_of_new_schema(), []
+
+    def begin_other(done, total):
+        if done >= 40 and not others:
+            others.append(start_sweep(tmp_path, where, total, "--jobs", "1"))
+            second = f"select 1 from {where.partition('%3D')[2]}.owners offset 1"
+            while not postgresql.execute(second) and others[0].poll() is None:
+                time.sleep(0.02)
+
+    mine = swept(where, Watch(on_progress=begin_other))
+    theirs = said(others[0])
+    assert mine["num_simulated"] + theirs["num_simulated"] == 10 * NUM_SEEDS
+    assert min(mine["num_simulated"], theirs["num_simulated"]) > 0
+    assert mine["rows"] == theirs["rows"] == swept(tmp_path / "here.sqlite")["rows"]
     assert kept_results(where) == kept_results(tmp_path / "here.sqlite")
 
 
