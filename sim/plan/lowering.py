@@ -173,7 +173,9 @@ class Lowering:
     def _compute_and_exchange(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass through a model chunk, made once where they do not depend on the microbatch."""
         is_drawn = not self.work.has_balanced_routing and self.work.model.num_moe_layers > 0
-        if is_drawn:  # the ops of a microbatch are needed once or twice: do not keep them
+        if (
+            is_drawn or self.work.documents is not None
+        ):  # the ops of a microbatch are needed once or twice: do not keep them
             return self.chunk_ops(position, pass_, is_split=is_split)
         key = (position, pass_.kind, pass_.chunk, is_split)
         if key not in self._passes:
