@@ -5,11 +5,11 @@
 Needs moesim on the path (installed, or `PYTHONPATH=.`). Constants are fitted in
 groups, each to the cases that depend on it; the loss is the mean square of log(modelled / published), every figure
 weighing the same. Figures that are set apart are left out, and so are cases whose name ends in left_out: their errors
-are printed beside those of the fit. Links are at the datasheet's bandwidth here, so that nothing
+are printed next to those of the fit. Links are at the datasheet's bandwidth here, so that nothing
 but the protocols bounds them.
 
 Then each table is left out: the constants that it gives take their value `otherwise`, and the errors that its figures
-then have are what `suite.yaml` states beside the fit's own.
+then have are what `suite.yaml` states next to the fit's own.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Cluster presets beside their datasheets, and clusters and links that cannot be."""
+"""Cluster presets next to their datasheets, and clusters and links that cannot be."""
 
 import math
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_a_node_is_one_nvlink_domain(name):
 
 
 def test_every_preset_says_which_technologies_it_has():
-    """The words that protocols are told apart by."""
+    """The words that protocols are distinguished by."""
     found = {name: (fabric.inside, fabric.between) for name, fabric in FABRICS.items()}
     assert found == {
         "dgx-a100": ("nvlink3", "ib-hdr"),

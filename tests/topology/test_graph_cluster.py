@@ -331,7 +331,7 @@ def on_cpus(nics: dict[int, str], num: int = 4, num_nodes: int = 2) -> Cluster:
         ({0: "0", 1: "2"}, [0, 2, 4, 6]),  # the two other GPUs reach either NIC over the CPU
         ({0: "1"}, [1, 5]),
         ({0: "cpu"}, [0, 1, 2, 3, 4, 5, 6, 7]),  # all are as near
-        ({0: "0", 1: "0"}, [0, 4]),  # two NICs beside one GPU
+        ({0: "0", 1: "0"}, [0, 4]),  # two NICs next to one GPU
     ],
 )
 def test_rings_leave_a_node_over_the_gpus_that_are_nearest_to_its_nics(nics, expected):

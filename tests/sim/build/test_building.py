@@ -156,7 +156,7 @@ def test_given_pass_times_make_the_closed_form(schedule: str) -> None:
 
 
 def test_every_name_of_the_catalogue_has_a_value_in_a_run() -> None:
-    """What a claim may name, a run can answer (the exchange is probed where asked for), or one of the other kinds."""
+    """What a claim may name, a run can answer (the exchange is probed where requested), or one of the other kinds."""
     values = simulate_scenario(load_scenario_text(SMALL), wanted=frozenset({"blocking_exchange_completes"})).values
     others = [set(simulate_scenario(load_scenario_text(text)).values) for text in (ALL_REDUCE, HELD, SERVED)]
     assert set(CATALOG) <= set(values).union(*others)
