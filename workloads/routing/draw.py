@@ -27,11 +27,13 @@ from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
 from workloads.routing.conditional_bernoulli import (
+    Splits,
     bernoulli_odds,
     choose_weighted_for_hosts,
     choose_weighted_in_groups,
     conditional_tables,
     inclusion_probabilities,
+    split_probabilities,
 )
 from workloads.routing.kinds import ROUTINGS
 from workloads.routing.node_limited_sampler import (
@@ -52,6 +54,8 @@ _MAX_COUNTS = 2**15
 """Counts that are drawn together, so that the arrays of a draw fit the caches."""
 _MAX_SAMPLERS = 256
 """Samplers that are kept, for layers whose popularity stays the same over microbatches."""
+_MAX_SAMPLER_BYTES = 2**26
+"""Memory that they may take together: a probability for each expert and each of its states."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -308,16 +312,16 @@ def _weighted_for_hosts(
 
 def _weighted_choices(
     request: RoutingRequest, shares: FloatArray, rng: np.random.Generator
-) -> tuple[IntArray, int, list[FloatArray]]:
-    """Draw tokens by their choices in groups of experts [k + 1, S, G], the size of a group, and its tables."""
+) -> tuple[IntArray, int, Splits]:
+    """Draw tokens by their choices in groups of experts [k + 1, S, G], the size of a group, and its splits."""
     max_nodes = request.max_nodes if request.is_limited else None
     sampler = _sampler(shares, request.top_k, request.num_nodes, max_nodes)
     if isinstance(sampler, NodeLimitedSampler):
         by_choices = sampler.draw(request.num_sources, request.tokens, rng)
-        return by_choices, request.num_experts // request.num_nodes, sampler.expert_tables
+        return by_choices, request.num_experts // request.num_nodes, sampler.expert_splits
     by_choices = np.zeros((request.top_k + 1, request.num_sources, 1), dtype=np.int64)
     by_choices[-1] = request.tokens
-    return by_choices, request.num_experts, sampler[:-1]
+    return by_choices, request.num_experts, sampler
 
 
 def _choices(request: RoutingRequest, microbatch: int, layer: int) -> np.random.Generator:
@@ -325,24 +329,23 @@ def _choices(request: RoutingRequest, microbatch: int, layer: int) -> np.random.
     return stream(request.seed, CHOICES, layer, microbatch, request.lane)
 
 
-_samplers: OrderedDict[tuple[bytes, int, int, int | None], list[FloatArray] | NodeLimitedSampler] = OrderedDict()
+_samplers: OrderedDict[tuple[bytes, int, int, int | None], Splits | NodeLimitedSampler] = OrderedDict()
 """Samplers by shares, top_k, nodes and limit of nodes, the latest last; the cache changes no figure."""
 
 
-def _sampler(
-    shares: FloatArray, top_k: int, num_nodes: int, max_nodes: int | None
-) -> list[FloatArray] | NodeLimitedSampler:
-    """Return `conditional_tables` of the experts, or a sampler of nodes where a limit of nodes has an effect."""
+def _sampler(shares: FloatArray, top_k: int, num_nodes: int, max_nodes: int | None) -> Splits | NodeLimitedSampler:
+    """Return how choices divide over the experts, or a sampler of nodes where a limit of nodes has an effect."""
     key = (shares.tobytes(), top_k, num_nodes, max_nodes)
     if key not in _samplers:
         inclusion = inclusion_probabilities(shares, top_k)
         success = bernoulli_odds(inclusion, top_k)
         num_alive = int((shares.reshape(num_nodes, -1) > 0).any(axis=1).sum()) if max_nodes else 0
         if max_nodes is None or num_alive <= max_nodes:
-            _samplers[key] = conditional_tables(success, top_k)
+            _samplers[key] = split_probabilities(conditional_tables(success, top_k)[:-1])
         else:
             _samplers[key] = weighted_node_sampler(inclusion, success, num_nodes, max_nodes, top_k)
-        if len(_samplers) > _MAX_SAMPLERS:
+        num_bytes = 4 * shares.size * (top_k + 1) * (top_k + 2)
+        if len(_samplers) > min(_MAX_SAMPLERS, max(1, _MAX_SAMPLER_BYTES // num_bytes)):
             _samplers.popitem(last=False)
     _samplers.move_to_end(key)
     return _samplers[key]
