@@ -14,11 +14,12 @@ top_k experts rank highest. Counts by a formula do not change with the limit.
 
 Random numbers come from one child stream per purpose, layer, microbatch and lane of the seed, so that changing one
 setting keeps the other draws. Layers and microbatches that are requested together are drawn together, each from its own
-stream: this saves calls and changes no number.
+stream: this saves calls and changes no number. Exact draws are kept for further runs of the process that draw the same
+tokens (`workloads.routing.kept_draws`).
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -35,6 +36,7 @@ from workloads.routing.conditional_bernoulli import (
     inclusion_probabilities,
     split_probabilities,
 )
+from workloads.routing.kept_draws import KeptDraws
 from workloads.routing.kinds import ROUTINGS
 from workloads.routing.node_limited_sampler import (
     NodeLimitedSampler,
@@ -82,23 +84,10 @@ def draw_counts(
 
     Parameters
     ----------
-    kind
-        A key of `ROUTINGS`.
-    num_sources, tokens
-        Source ranks, and tokens of each source rank.
-    num_experts, top_k
-        Experts of the layer, and experts of a token.
-    seed, layers, microbatches, lane
-        What a draw depends on: its own layer and microbatch, and not the other layers and microbatches. Microbatches
-        before the first are negative.
-    skew
-        How uneven the popularity of the experts is; None: no skew.
-    num_lanes
-        Lanes of equally many sources; a recording has the tokens of all lanes.
-    num_nodes, max_nodes
-        Nodes, each with equally many experts in order, and nodes that a token may take; None: all nodes.
-    is_approximate
-        Whether counts may be drawn by a normal law (`workloads.routing.normal_counts`).
+    kind, ..., is_approximate
+        Fields of `workloads.routing.request.RoutingRequest`; `skew` None: no skew.
+    layers, microbatches
+        What is drawn: no draw depends on the others. Microbatches before the first are negative.
 
     Returns
     -------
@@ -111,31 +100,21 @@ def draw_counts(
     array([[[[2, 2, 1, 1],
              [1, 1, 2, 2]]]])
     """
-    if kind not in ROUTINGS:
-        raise InvalidValueError(
-            field="routing.kind", rule=f"be one of {', '.join(ROUTINGS)}", value=kind, hint="Use balanced."
-        )
-    if max_nodes is not None and num_experts % num_nodes:
-        raise InvalidValueError(
-            field="routing.max_nodes_per_token",
-            rule=f"be left out where {num_experts} experts do not divide by their {num_nodes} nodes",
-            value=max_nodes,
-            hint="Give all nodes equally many experts.",
-        )
     request = RoutingRequest(
+        kind=kind,
+        skew=skew or Skew(),
         num_sources=num_sources,
         tokens=tokens,
         num_experts=num_experts,
         top_k=top_k,
         seed=seed,
         lane=lane,
-        kind=kind,
-        skew=skew or Skew(),
         num_lanes=num_lanes,
         num_nodes=num_nodes,
         max_nodes=max_nodes,
         is_approximate=is_approximate,
     )
+    _check(request)
     counts = _draw(request, list(product(microbatches, layers)))
     return counts.reshape(len(microbatches), len(layers), num_sources, num_experts)
 
@@ -169,18 +148,19 @@ def draw_for_hosts(
         Copies for hosts [N, S, H] and for experts [N, E], by microbatch and then by layer.
     """
     request = RoutingRequest(
+        kind=kind,
+        skew=skew or Skew(),
         num_sources=num_sources,
         tokens=tokens,
         num_experts=num_experts,
         top_k=top_k,
         seed=seed,
         lane=lane,
-        kind=kind,
-        skew=skew or Skew(),
         num_lanes=num_lanes,
         num_nodes=num_nodes,
         max_nodes=max_nodes,
     )
+    _check(request)
     draws, rule, host_size = list(product(microbatches, layers)), ROUTINGS[kind], num_experts // num_hosts
     counts = None if rule.counts is None else rule.counts(request, draws)
     if counts is None and rule.has_equal_shares and not request.skew.dead_experts and num_experts & (num_experts - 1):
@@ -234,6 +214,21 @@ def node_probabilities(
     return np.stack([node_inclusion_probabilities(of_draw, num_nodes, max_nodes) for of_draw in inclusion])
 
 
+def _check(request: RoutingRequest) -> None:
+    """Refuse a routing that does not exist, and a limit of nodes where nodes have different numbers of experts."""
+    if request.kind not in ROUTINGS:
+        raise InvalidValueError(
+            field="routing.kind", rule=f"be one of {', '.join(ROUTINGS)}", value=request.kind, hint="Use balanced."
+        )
+    if request.max_nodes is not None and request.num_experts % request.num_nodes:
+        raise InvalidValueError(
+            field="routing.max_nodes_per_token",
+            rule=f"be left out where {request.num_experts} experts do not divide by their {request.num_nodes} nodes",
+            value=request.max_nodes,
+            hint="Give all nodes equally many experts.",
+        )
+
+
 def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
     """Return the counts of each draw. Shape [N, S, E]."""
     kind = ROUTINGS[request.kind]
@@ -243,13 +238,24 @@ def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
     if request.is_approximate and not request.is_limited:
         return np.stack([_approximate_counts(request, draw) for draw in draws])
     if kind.has_equal_shares and not request.skew.dead_experts:
-        return _draw_uniformly(request, draws)
-    return np.stack(
-        [
-            _weighted_counts(request, expert_shares(request, layer, mb), _choices(request, mb, layer))
-            for mb, layer in draws
-        ]
+        keys = [_key(request, b"", draw) for draw in draws]
+        return _kept.counts(keys, lambda missing: list(_draw_uniformly(request, [draws[i] for i in missing])))
+    shares = [expert_shares(request, layer, microbatch) for microbatch, layer in draws]
+    keys = [_key(request, of_draw.tobytes(), draw) for of_draw, draw in zip(shares, draws, strict=True)]
+    return _kept.counts(
+        keys, lambda missing: [_weighted_counts(request, shares[i], _choices(request, *draws[i])) for i in missing]
     )
+
+
+_kept = KeptDraws()
+"""What was drawn exactly, for further runs that draw the same tokens."""
+
+
+def _key(request: RoutingRequest, shares: bytes, draw: tuple[int, int]) -> Hashable:
+    """Return all that an exact draw depends on; no shares: equal shares."""
+    shape = (request.num_sources, request.tokens, request.num_experts, request.top_k)
+    limit = (request.num_nodes, request.max_nodes) if request.is_limited else None
+    return (shares, shape, limit, request.seed, request.lane, draw)
 
 
 def _approximate_counts(request: RoutingRequest, draw: tuple[int, int]) -> IntArray:
