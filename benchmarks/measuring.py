@@ -133,19 +133,19 @@ def pipeline_plan(work: Work) -> Callable[[], Plan]:
 
 
 def run_rounds(
-    benchmark: BenchmarkFixture, measured: Callable[[], Any], *beside: Callable[[], Any], runs: int = RUNS
+    benchmark: BenchmarkFixture, measured: Callable[[], Any], *others: Callable[[], Any], runs: int = RUNS
 ) -> list[list[Any]]:
-    """Run `beside` and then `measured` in each round; pytest-benchmark times the last.
+    """Run `others` and then `measured` in each round; pytest-benchmark times the last.
 
     Returns
     -------
     list[list]
-        What each gave in each round: that of `measured` first, then those of `beside` in their order.
+        What each gave in each round: that of `measured` first, then those of `others` in their order.
     """
-    results: list[list[Any]] = [[] for _ in (measured, *beside)]
+    results: list[list[Any]] = [[] for _ in (measured, *others)]
 
     def before() -> None:
-        for kept, one in zip(results[1:], beside, strict=True):
+        for kept, one in zip(results[1:], others, strict=True):
             gc.collect()
             kept.append(one())
         gc.collect()

@@ -19,6 +19,7 @@ from sim.engine.trace import Trace
 from sim.errors import OutputError
 from sim.plan.logs import PairUse
 from sim.results.accounts import COMPUTE_CATEGORIES, apportion
+from sim.run.saved import DETAILS_FILE, RESULT_FILE, TRACE_FILE
 
 if TYPE_CHECKING:
     from sim.report.html.details import RunDetails
@@ -44,10 +45,10 @@ PICTURES: Final = (".png", ".svg", ".pdf")
 """Suffixes of files that can be drawn."""
 
 OUTPUT_NAMES: Final = {
-    "result": "result.json",
-    "trace": "trace.npz",
+    "result": RESULT_FILE,
+    "trace": TRACE_FILE,
     "report": "report.html",
-    "details": "details.npz",
+    "details": DETAILS_FILE,
     "timeline": "timeline.png",
     "Perfetto trace": "trace.pftrace",
     "Chrome trace": "trace.json",

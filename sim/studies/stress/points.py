@@ -113,6 +113,6 @@ def run_grid(
             wanted=frozenset({IMBALANCE_BOUND}),
             watch=Watch(on_progress=on_progress),
         )
-        records = {**kept.results(list(dict.fromkeys(outcome.keys))), **outcome.passing}
-    key_of = dict(zip(order, outcome.keys, strict=True))
-    return [PointResult.of(records[key_of[i]]) for i in range(len(order))], outcome.num_kept
+        # back into the order of the grid
+        records = outcome.records(kept, sorted(range(len(order)), key=order.__getitem__))
+    return [PointResult.of(record) for record in records if record is not None], outcome.num_kept

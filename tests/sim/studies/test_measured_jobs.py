@@ -195,6 +195,8 @@ def test_command_writes_what_compare_reads(tmp_path, capsys):
     assert comparison["differences"][0]["step_time_s"] == 0.0
     assert sum(comparison["runs"][0]["parts_s"].values()) == pytest.approx(data["measured_step_time_s"])
     import_trace_command(str(table), as_json=False)
-    assert "The most is gained by mending all operations of stage 1" in " ".join(capsys.readouterr().out.split())
+    assert "The most would be gained if operations of stage 1 took their ideal time" in " ".join(
+        capsys.readouterr().out.split()
+    )
     with pytest.raises(InvalidValueError, match="be a step of the table"):
         import_trace_command(str(table), step=7, as_json=True)
