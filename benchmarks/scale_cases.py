@@ -88,6 +88,7 @@ CASES = {
     "experts_dualpipe": _experts("dualpipe", "balanced", 120, most_s=6),
     "experts_flow": _experts("1f1b", "balanced", 120, most_s=60, fidelity="flow"),
     "experts_zipf_8": _experts("1f1b", "zipf", 8),
+    "experts_multinomial": _experts("1f1b", "multinomial", 120, most_s=60),
     "experts_zipf": _experts("1f1b", "zipf", 120, most_s=60),
 }
 
