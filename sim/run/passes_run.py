@@ -12,7 +12,7 @@ from typing import Final
 
 from sim.build.assumptions import warnings_of_passes
 from sim.build.build import build_passes
-from sim.build.work import PassesWork
+from sim.build.passes_work import PassesWork
 from sim.engine.trace import Trace
 from sim.plan.jitter import jittered
 from sim.plan.passes import PassesPlan
