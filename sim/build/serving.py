@@ -26,6 +26,7 @@ from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.latent_attention import LatentAttention
 from workloads.collectives.settings import NetworkSettings
+from workloads.conventions import CONVENTIONS, get_convention
 from workloads.memory import StageParameters, forward_working_bytes, params_per_rank, stage_parameters_in_order
 from workloads.memory.reserved import CONTEXT_BYTES
 from workloads.mesh import Mesh
@@ -33,7 +34,7 @@ from workloads.model import ModelSpec
 from workloads.routing.settings import RoutingSettings
 from workloads.schedules import schedule_kind_of
 from workloads.serving.requests import Request
-from workloads.serving.server import REQUEST_S, ServerLimits, default_limits
+from workloads.serving.server import ServerLimits, default_limits
 
 __all__ = ["LayerTimes", "ServingWork", "build_serving"]
 
@@ -52,9 +53,12 @@ _SAME: Final = (
     "schedule_conservativeness",
     "clip_max_new_tokens",
     "balancer",
+    "receive_interval",
     "cuda_graph_sizes",
 )
 """Keys of the server that are fields of its limits."""
+_SHOWN: Final = ("gpu_memory_utilization", "prefix_caching", "balancer", "balancer_interval")
+"""Keys of the server whose defaults are those of a framework."""
 _FP8_RECIPE: Final = "blockwise"
 """Recipe by which products in fp8 are priced where none is given.
 
@@ -161,7 +165,7 @@ def _build(scenario: Scenario) -> ServingWork:
     if not isinstance(workload, ServingWorkload):
         raise TypeError("serving is built from a scenario of kind serving")
     assumptions: list[Assumption] = []
-    given, scenario = scenario, _under_vllm(scenario, assumptions)
+    given, scenario = scenario, _under_serving_convention(scenario, assumptions)
     cluster, model = cluster_of(scenario), model_of(scenario)
     if model.dtype == "fp8" and not scenario.is_given("runtime.fp8_recipe"):
         why = "serving casts inside of other kernels; tensorwise products were measured with a cast of their own"
@@ -179,7 +183,7 @@ def _build(scenario: Scenario) -> ServingWork:
         scenario, model, mesh, schedule_kind_of("gpipe").layout_on(mesh.num_stages, mesh.strategy.vpp)
     )
     check_served_split(model, mesh, layout.layers)
-    limits = _limits(given, workload, cluster, assumptions)
+    limits = _limits(given, workload, cluster, mesh.num_stages, assumptions)
     if limits.kv_blocks is None:
         blocks = _kv_blocks(model, mesh, cluster, limits, tuple(layout.layers))
         limits = replace(limits, kv_blocks=blocks)
@@ -218,15 +222,17 @@ def _build(scenario: Scenario) -> ServingWork:
     )
 
 
-def _under_vllm(scenario: Scenario, assumptions: list[Assumption]) -> Scenario:
+def _under_serving_convention(scenario: Scenario, assumptions: list[Assumption]) -> Scenario:
     """Return the scenario under the convention of serving frameworks, which experts need."""
-    convention = scenario.spec.parallel.convention
+    serving = [name for name, convention in CONVENTIONS.items() if convention.serves_requests]
     if not scenario.is_given("parallel.convention"):
-        assumptions.append(Assumption("parallel.convention", "vllm", "experts lie as vLLM and SGLang lay them"))
-        return scenario.without_judgement().variant({"parallel.convention": "vllm"})
-    if convention != "vllm":
-        hint = "Write convention: vllm, or leave it out."
-        raise InvalidValueError("parallel.convention", "be vllm with workload.kind serving", convention, hint)
+        assumptions.append(Assumption("parallel.convention", serving[0], "experts lie as vLLM and SGLang lay them"))
+        return scenario.without_judgement().variant({"parallel.convention": serving[0]})
+    convention = scenario.spec.parallel.convention
+    if not get_convention(convention).serves_requests:
+        rule = f"be {' or '.join(serving)} with workload.kind serving"
+        hint = f"Write convention: {serving[0]}, or leave it out."
+        raise InvalidValueError("parallel.convention", rule, convention, hint)
     return scenario
 
 
@@ -262,7 +268,7 @@ def _check_runtime(scenario: Scenario) -> None:
 
 
 def _limits(
-    scenario: Scenario, workload: ServingWorkload, cluster: Cluster, assumptions: list[Assumption]
+    scenario: Scenario, workload: ServingWorkload, cluster: Cluster, num_stages: int, assumptions: list[Assumption]
 ) -> ServerLimits:
     """Return the limits of the server, with the defaults of its framework."""
     server, is_sglang = workload.server, workload.server.policy == "sglang"
@@ -281,20 +287,27 @@ def _limits(
             assumptions.append(Assumption(f"workload.server.{key}", value, f"the default of {whose} on this device"))
     if values["max_num_batched_tokens"] < values["max_num_seqs"] and server.max_num_seqs is None:
         values["max_num_seqs"] = values["max_num_batched_tokens"]
-    for key in ("gpu_memory_utilization", "prefix_caching", "balancer", "balancer_interval", "host_time"):
+    shown = {key: getattr(server, key) for key in _SHOWN} | {"async_scheduling": server.async_scheduling is not False}
+    times = {"host_time": "0 s", "request_time": "0 s"}
+    reasons = {
+        "host_time": "schedules the next step while the GPUs work",
+        "request_time": "HTTP, template and tokeniser take time on no GPU, and it is not known",
+    }
+    for key, value in {**shown, **times}.items():
         if not scenario.is_given(f"workload.server.{key}"):
-            shown = getattr(server, key) if getattr(server, key) is not None else "0 s"
-            why = "schedules the next step while the GPUs work" if key == "host_time" else f"the default of {whose}"
-            assumptions.append(Assumption(f"workload.server.{key}", shown, why))
-    if server.request_time is None:
-        why = "what requests to vLLM 0.19 take to its scheduler"
-        assumptions.append(Assumption("workload.server.request_time", f"{1e3 * REQUEST_S:g} ms", why))
+            why = reasons.get(key, f"the default of {whose}")
+            assumptions.append(Assumption(f"workload.server.{key}", value, why))
+    speculation = server.speculation
     return ServerLimits(
         **values,
         **{key: getattr(server, key) for key in _SAME},
+        async_scheduling=server.async_scheduling is not False and num_stages == 1,
+        num_drafts=0 if speculation is None else speculation.num_tokens,
+        acceptance_length=1.0 if speculation is None else speculation.acceptance_length,
+        draft_layers=0 if speculation is None else speculation.layers,
         balancer_interval_s=server.balancer_interval,
         host_s=server.host_time or 0.0,
-        request_s=REQUEST_S if server.request_time is None else server.request_time,
+        request_s=server.request_time or 0.0,
     )
 
 

@@ -59,10 +59,12 @@ class RankBatch(NamedTuple):
     """Parts of prompts."""
     num_decodes: int
     """Requests that are decoded."""
+    num_decode_tokens: int
+    """Tokens of these requests: one of each, and drafts."""
     decode_context: int
     """Tokens that they attend to, of all together."""
     num_sampled: int
-    """Requests that receive a token."""
+    """Tokens that the output head makes: those of requests that receive any, and of drafts that it verifies."""
 
 
 def rank_batches(work: ServingWork, batches: Sequence[Batch]) -> list[RankBatch]:
@@ -75,7 +77,14 @@ def rank_batches(work: ServingWork, batches: Sequence[Batch]) -> list[RankBatch]
     elif has_graph:
         tokens = [work.limits.padded(tokens[0])]
     return [
-        RankBatch(padded, tuple(batch.chunks), batch.num_decodes, batch.decode_context, len(batch.sampled))
+        RankBatch(
+            padded,
+            tuple(batch.chunks),
+            batch.num_decodes,
+            batch.num_decode_tokens,
+            batch.decode_context,
+            sum(outputs for _, outputs in batch.sampled),
+        )
         for padded, batch in zip(tokens, batches, strict=True)
     ]
 

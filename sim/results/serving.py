@@ -95,7 +95,7 @@ class ServingSteps:
     token_gaps_ns: Mapping[int, int]
     """Time between two tokens of a request -> how often."""
     num_computed: int
-    """Tokens that were computed."""
+    """Tokens that were computed, without drafts that were not kept."""
     num_blocks: int
     """KV blocks of a rank."""
     max_blocks_used: int
