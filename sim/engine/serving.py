@@ -89,7 +89,7 @@ class ServingLog:
     steps: list[StepRecord] = field(default_factory=list)
     """Steps by their start."""
     token_gaps_ns: Counter[int] = field(default_factory=Counter)
-    """Time between two tokens of a request -> how often."""
+    """Time between two steps that bring a request tokens -> how often; with drafts a step may bring several."""
     parts_ns: Counter[str] = field(default_factory=Counter)
     """Time of steps by part, of all groups."""
     num_preemptions: int = 0
@@ -236,15 +236,13 @@ class _Server:
         for rank, batch in zip(group.ranks, group.in_flight.popleft(), strict=True):
             if not batch:
                 continue
-            for served, outputs in rank.complete(batch):
+            for served in rank.complete(batch):
                 has_output = True
                 record = log.requests[served.number]
                 if record.first_ns < 0:
                     record.first_ns = now_ns
                 else:
                     log.token_gaps_ns[now_ns - record.last_ns] += 1
-                if outputs > 1:
-                    log.token_gaps_ns[0] += outputs - 1
                 record.last_ns = now_ns
                 if served.is_done:
                     self._end_request(record, now_ns)

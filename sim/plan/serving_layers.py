@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sim.build.serving import ServingWork
 from sim.plan.costs import Costs
 from sim.plan.ops import Transfer
-from sim.plan.serving_costs import ExpertLoads, sample_tokens
+from sim.plan.serving_costs import sample_tokens
+from sim.plan.serving_experts import ExpertLoads
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.latent_attention import LatentAttention
@@ -61,9 +62,12 @@ class LayerPrices:
         for count in work.stage_layers:
             self.stage_kinds.append(work.model.layer_kinds(range(first, first + count)))
             first += count
+        drafts = [work.model.layer(work.model.layers - 1)] * bool(work.limits.draft_layers)
+        self.stage_kinds.append([(layer, work.limits.draft_layers) for layer in drafts])
+        """Last: the layers of the draft model, on the last stage."""
         self._known: dict[tuple[object, ...], Floats] = {}
         self._sums: dict[tuple[int, int, int], float] = {}
-        self._decode_sums: dict[tuple[int, int, int], tuple[float, float]] = {}
+        self._decode_sums: dict[tuple[int, int, int, int], tuple[float, float]] = {}
         self._expert_slice = work.model.moe_ffn.sliced(s.etp) if work.model.experts else None
 
     # ---- classes ---------------------------------------------------------------------------------------------------
@@ -125,12 +129,12 @@ class LayerPrices:
                 kernels += [permute(self.work.model, copies), permute(self.work.model, copies, is_inverse=True)]
         return self._price(kernels)
 
-    def _decodes(self, layer: Layer, num: int, context: int) -> Floats:
-        """Return attention of `num` decodes to `context` tokens each."""
+    def _decodes(self, layer: Layer, num: int, context: int, queries: int) -> Floats:
+        """Return attention of `num` decodes of `queries` tokens each to `context` tokens, which all of them read."""
         attention, tp, context = layer.attention, self._tp, max(1, context)
         if isinstance(attention, LatentAttention):
             kernels = [k for k in attention.decode_kernels(num, context, tp=tp) if isinstance(k, Attention)]
-            return self._price([replace(k, num_bytes=self._kv_share * k.num_bytes) for k in kernels])
+            return self._price([self._verifying(k, queries) for k in kernels])
         assert isinstance(attention, GroupedQueryAttention)
         heads, kv_heads = attention.heads // tp, max(1, attention.kv_heads // tp)
         attended = min(context, attention.window or context, attention.chunk or context)
@@ -139,7 +143,7 @@ class LayerPrices:
             kind="attention",
             operation="attention",
             flops=4.0 * num * attended * heads * attention.head_dim,
-            num_bytes=float(2 * num * (self._kv_share * attended * kv_heads + heads) * width),
+            num_bytes=float(2 * num * (self._kv_share * attended * kv_heads + queries * heads) * width),
             batch=num,
             query_length=1,
             kv_length=attended,
@@ -149,7 +153,11 @@ class LayerPrices:
             value_dim=attention.head_dim,
             is_causal=False,
         )
-        return self._price([kernel])
+        return self._price([replace(kernel, flops=queries * kernel.flops)])
+
+    def _verifying(self, kernel: Attention, queries: int) -> Attention:
+        """Return attention of several tokens of each request, which read its keys and values once."""
+        return replace(kernel, flops=queries * kernel.flops, num_bytes=self._kv_share * kernel.num_bytes)
 
     def _chunks(self, layer: Layer, number: int, tokens: float, context: float) -> Floats:
         """Return attention of `number` chunks of `tokens` each to `context` tokens before them and to themselves."""
@@ -218,7 +226,11 @@ class LayerPrices:
         return float(tokens * self.work.model.hidden * self.work.model.dtype_bytes)
 
     def _tp_groups(self, stage: int) -> NDArray[np.intp]:
-        return self.work.mesh.tp_groups(stage)[: self.work.ranks_per_group]
+        return self.work.mesh.tp_groups(self.on_stage(stage))[: self.work.ranks_per_group]
+
+    def on_stage(self, stage: int) -> int:
+        """Return the stage that computes a stage: the last one for the draft model, which is numbered after it."""
+        return min(stage, self.work.mesh.num_stages - 1)
 
     def _all_reduce(self, stage: int, tokens: int, part: str) -> Floats:
         total = np.zeros(len(PARTS))

@@ -100,7 +100,7 @@ class ServingStepPlan:
         loads = self._costs.loads
         if not layers or loads is None:
             return {}
-        counts = loads.draw(sum(rank.tokens for rank in self._ranks), layers, self._number)
+        counts = loads.draw_step(sum(rank.tokens for rank in self._ranks), layers, self._number)
         return dict(zip(layers, counts, strict=True))
 
     def _compute(self, layer: int, of_ranks: Sequence[NDArray[np.float64]]) -> list[Op]:

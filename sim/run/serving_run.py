@@ -106,8 +106,10 @@ def step_costs_of(work: ServingWork) -> StepCosts:
 def _groups(work: ServingWork) -> list[list[Any]]:
     limits = work.limits
     make = POLICY_CLASSES[limits.policy]
-    drawn = {"num_drafts": limits.num_drafts, "acceptance_length": limits.acceptance_length, "seed": work.seed}
-    acceptance = Acceptance(**drawn) if limits.num_drafts else None
+    acceptance = None
+    if limits.num_drafts:
+        length = limits.acceptance_length
+        acceptance = Acceptance(num_drafts=limits.num_drafts, acceptance_length=length, seed=work.seed)
     return [
         [
             make(

@@ -126,6 +126,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "workload.server.block_size": 65_536,
     "workload.server.kv_blocks": 1_000_000_000,
     "workload.server.receive_interval": 100_000,
+    "workload.server.routing_steps": 10_000_000,
     "workload.server.speculation.num_tokens": 1_000,
     "network.num_sms": 1024,
     "placement.every": 10_000_000,

@@ -21,6 +21,7 @@ __all__ = [
     "SloSection",
     "SpeculationSection",
     "StepTimesSection",
+    "TwoBatchSection",
 ]
 
 _TRACES: Final = (".jsonl", ".csv")
@@ -146,8 +147,8 @@ class SpeculationSection(Section):
     acceptance_length: Annotated[float, Field(ge=1.0, le=1001.0)]
     """Mean outputs of a step of a request, the verified token among them, as measured: from 1 to 1 + num_tokens."""
     layers: Annotated[int, count_of("model.layers", least=0)] = 1
-    """Layers of the draft model, each like the last of the model, run for each proposed token (MTP, EAGLE: 1); 0: drafts
-    cost nothing."""
+    """Layers of the draft model, each like the last of the model, run for each proposed token (MTP, EAGLE: 1); 0:
+    drafts cost nothing."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -157,6 +158,15 @@ class SpeculationSection(Section):
             hint = "It counts the token that the model makes itself: 1 where no draft is kept."
             raise InvalidValueError(("acceptance_length",), rule, self.acceptance_length, hint)
         return self
+
+
+class TwoBatchSection(Section):
+    """Batches cut in two: one half computes while the tokens of the other travel to experts and back."""
+
+    decode_tokens: Annotated[int, count_of("workload.requests.tokens", least=2)] = 32
+    """Fewest tokens of each data-parallel rank, in a step of decodes (vLLM's `--dbo-decode-token-threshold`)."""
+    prefill_tokens: Annotated[int, count_of("workload.requests.tokens", least=2)] = 512
+    """Fewest tokens of each data-parallel rank, in a step with prompts (vLLM's `--dbo-prefill-token-threshold`)."""
 
 
 class ServerSection(Section):
@@ -171,12 +181,17 @@ class ServerSection(Section):
     max_num_seqs: Annotated[int, count_of("workload.requests.count")] | None = None
     """Requests in service on one data-parallel rank."""
     async_scheduling: Flag | None = None
-    """Whether a batch is formed while the one before it is computed; null: true, as vLLM from 0.14 and SGLang from 0.4 do;
-    with pipeline stages as many batches are in flight as stages."""
+    """Whether a batch is formed while the one before it is computed; null: true, as vLLM from 0.14 and SGLang from 0.4
+    do. With pipeline stages as many batches are in flight as stages."""
     receive_interval: Annotated[int, count_of("workload.server.receive_interval")] = 1
     """Batches of decodes after which requests that came reach the queue: SGLang's `--scheduler-recv-interval`."""
     speculation: SpeculationSection | None = None
     """Speculative decoding; null: each step makes one token of a request."""
+    two_batch_overlap: TwoBatchSection | None = None
+    """Dual or two-batch overlap; null: exchanges of tokens run alone."""
+    routing_steps: Annotated[int, count_of("workload.server.routing_steps")] | None = None
+    """Steps of a group that are one microbatch to `routing` and `placement`, so that loads drift and plans age; null:
+    the popularity of the experts never changes."""
     block_size: Annotated[int, count_of("workload.server.block_size")] | None = None
     """Tokens of a KV block; null: 16 with vLLM, 1 with SGLang."""
     gpu_memory_utilization: Efficiency = 0.9
@@ -272,7 +287,6 @@ class ServingWorkload(Section):
         "stress",
         "what_if",
         "jitter",
-        "placement",
         "engine",
         "search",
     )

@@ -76,22 +76,21 @@ class Scheduler:
                 served.count(outputs)
         return batch
 
-    def complete(self, batch: Batch) -> list[tuple[ServedRequest, int]]:
-        """Note that a batch has been computed; return the requests that received outputs, each with their number."""
+    def complete(self, batch: Batch) -> list[ServedRequest]:
+        """Note that a batch has been computed; return the requests that received outputs."""
         for served, _ in batch.scheduled:
             served.num_in_flight -= 1
-        received, has_done = [], False
+        has_done = False
         for served, most in batch.sampled:
             outputs = self._keep(served, most) if most > 1 else 1
             served.num_outputs += outputs
             served.count(outputs - most if self.limits.async_scheduling else outputs)
-            received.append((served, outputs))
             if served.is_done:
                 has_done = True
                 self._end(served)
         if has_done:
             self.running = [served for served in self.running if not served.is_done]
-        return received
+        return [served for served, _ in batch.sampled]
 
     def _keep(self, served: ServedRequest, most: int) -> int:
         """Return the outputs of a step with drafts, and take back the computed tokens of those that are not kept."""

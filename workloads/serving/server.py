@@ -46,6 +46,11 @@ class ServerLimits:
     """Mean outputs of a step of a request, from 1 to 1 + `num_drafts`."""
     draft_layers: int = 0
     """Layers of the draft model, each like the last of the model."""
+    two_batch_overlap: tuple[int, int] | None = None
+    """Tokens of each rank from which a step of decodes, and one with prompts, is cut in two halves: one computes while
+    the tokens of the other travel. None: no step is."""
+    routing_steps: int | None = None
+    """Steps of a group with one popularity of the experts, that of a microbatch of the routing; None: all."""
     receive_interval: int = 1
     """Batches of decodes after which requests that came reach the queue (SGLang's `--scheduler-recv-interval`)."""
     block_size: int = 16

@@ -37,7 +37,7 @@ def keep_probability(num_drafts: int, acceptance_length: float) -> float:
     """Return the probability that a draft is kept if all before it are.
 
     >>> round(keep_probability(1, 1.85), 3), keep_probability(3, 4.0), round(keep_probability(3, 2.49), 2)
-    (0.85, 1.0, 0.67)
+    (0.85, 1.0, 0.69)
     """
     low, high = 0.0, 1.0
     if acceptance_length >= 1 + num_drafts:
