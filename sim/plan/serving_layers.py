@@ -3,7 +3,7 @@
 `sim.plan.serving_kernels` makes steps of these prices, and has the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from sim.build.serving import ServingWork
 from sim.plan.costs import Costs
+from sim.plan.custom_all_reduce import custom_all_reduce_s
 from sim.plan.ops import Transfer
 from sim.plan.serving_costs import sample_tokens
 from sim.plan.serving_experts import ExpertLoads
+from sim.time import to_ns
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.latent_attention import LatentAttention
 from workloads.blocks.layer import Layer
-from workloads.kernels import Attention, Kernel
+from workloads.kernels import Attention, Kernel, Memory
 from workloads.layers import (
     add_and_norm,
     dense_ffn_block,
@@ -39,6 +41,8 @@ PARTS: Final = ("attention", "dense_ffn", "expert", "other_compute", "tp", "ep_d
 """Parts of the account of time that a step has."""
 INDEX: Final = {part: position for position, part in enumerate(PARTS)}
 _NS: Final = 1e-9
+_ADD_WITH_NORM: Final = 2 / 3
+"""Bytes that an addition to the residual stream moves as part of a norm, which reads the sum: one row is read less."""
 
 
 class LayerPrices:
@@ -48,7 +52,7 @@ class LayerPrices:
         self.work = work
         self.costs = Costs(
             work.cluster,
-            dtype=work.model.product_dtype,
+            dtype=work.model.base_dtype,
             network=work.network,
             profile=work.profile,
             factors=work.factors,
@@ -98,7 +102,7 @@ class LayerPrices:
     def _price(self, kernels: Sequence[Kernel]) -> Floats:
         """Return the time of kernels on one rank, by part."""
         total = np.zeros(len(PARTS))
-        for kernel in kernels:
+        for kernel in _with_fused_norms(kernels):
             total[INDEX[kernel.kind]] += float(self.costs.kernels.kernel_ns(kernel, 1)[0]) * _NS
         return total
 
@@ -235,8 +239,20 @@ class LayerPrices:
     def _all_reduce(self, stage: int, tokens: int, part: str) -> Floats:
         total = np.zeros(len(PARTS))
         if self._tp > 1:
-            total[INDEX[part]] = self.collective_s("all_reduce", self._tp_groups(stage), self.tp_bytes(tokens))
+            total[INDEX[part]] = alone_s(self.all_reduces(self._tp_groups(stage), tokens))
         return total
+
+    def all_reduces(self, groups: NDArray[np.intp], tokens: int) -> tuple[Transfer, ...]:
+        """Return the all-reduces of the hidden states of so many tokens, by kernels of the framework where it has them."""
+        transfers, work = self.transfers("all_reduce", groups, self.tp_bytes(tokens)), self.work
+        nodes, _ = work.cluster.node_positions(groups[0])
+        if work.network.all_reduce != "auto" or np.ptp(nodes):
+            return transfers
+        in_graph = tokens <= max(work.limits.graph_sizes, default=0)
+        time_s = custom_all_reduce_s(work.cluster.device.name, self._tp, self.tp_bytes(tokens), in_graph=in_graph)
+        if time_s is None:
+            return transfers
+        return tuple(replace(t, latency_ns=max(0, to_ns(time_s) - t.alone_ns)) for t in transfers)
 
     def layer_collectives(self, layer: Layer) -> tuple[str, ...]:
         """Return the parts of the all-reduces over TP of a layer: after attention, and after the FFN."""
@@ -276,6 +292,25 @@ def line(x: float, low: int, high: int, at_low: Floats, at_high: Floats) -> Floa
 def alone_s(transfers: Sequence[Transfer]) -> float:
     """Return the time of transfers that start together, each alone on its links."""
     return max((t.latency_ns + t.alone_ns for t in transfers if t.total_bytes), default=0) * _NS
+
+
+def _with_fused_norms(kernels: Sequence[Kernel]) -> Iterator[Kernel]:
+    """Yield kernels of which additions to the residual stream and the norms after them are one kernel.
+
+    vLLM's and SGLang's `fused_add_rms_norm` reads output and stream, and writes stream and normed stream.
+    """
+    added: Memory | None = None
+    for kernel in kernels:
+        if isinstance(kernel, Memory) and kernel.operation == "residual_add":
+            added = kernel
+            continue
+        if added is not None and isinstance(kernel, Memory) and kernel.operation == "norm":
+            yield replace(kernel, num_bytes=kernel.num_bytes + added.num_bytes * _ADD_WITH_NORM)
+        elif added is not None:
+            yield from (added, kernel)
+        else:
+            yield kernel
+        added = None
 
 
 @lru_cache(maxsize=4096)

@@ -122,8 +122,7 @@ class ServingStepPlan:
         for part in self._costs.layer_collectives(layer):
             transfers: list[Transfer] = []
             for group, rank in zip(groups, self._ranks, strict=True):
-                num_bytes = self._costs.tp_bytes(rank.tokens)
-                transfers += self._costs.transfers("all_reduce", group.reshape(1, -1), num_bytes)
+                transfers += self._costs.all_reduces(group.reshape(1, -1), rank.tokens)
             found.append(Collective(kind=part, layer=number, transfers=tuple(transfers)))
         return found
 
