@@ -58,7 +58,9 @@ def sweep_command(
     if file is not None:
         check_table(file)
     metrics = [name.strip() for text in metric for name in text.split(",")]
-    check_metrics([*metrics, *([] if against is None else [against])])
+    check_metrics(metrics)
+    if against is not None:
+        check_metrics([against], "--against")
     loaded, points = load_sweep(scenario, [parse_axis(text) for text in grid], num_seeds=seeds, overrides=changes)
     where = store_of(store, folder)
     if where == IN_MEMORY and points.num_points > _MAX_UNKEPT:

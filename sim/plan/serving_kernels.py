@@ -147,7 +147,8 @@ class KernelSteps(LayerPrices):
 
     def ends_s(self, stage: int, rank: RankBatch) -> tuple[Floats, Floats]:
         """Return the exact time of what a stage does before its first layer, and after its last one. [PARTS]."""
-        before = self._embedding(rank.tokens) if stage == 0 else np.zeros(len(PARTS))
+        in_graph = self.in_graph(rank.tokens)
+        before = self._embedding(rank.tokens, in_graph) if stage == 0 else np.zeros(len(PARTS))
         if stage == self.work.mesh.num_stages - 1:
             return before, self._head(max(1, rank.num_sampled))
         return before, self._send(stage, rank.tokens)
@@ -176,6 +177,7 @@ class KernelSteps(LayerPrices):
 
     def _by_tokens(self, stage: int, tokens: int, num_decodes: int) -> Floats:
         """Return what all layers of a stage do with each token; `num_decodes` of them are decoded, -1: all."""
+        in_graph = self.in_graph(tokens)
         latent = [self._is_latent(layer) for layer, _ in self.stage_kinds[stage]]
         decodes = sample_tokens(num_decodes)[0] if any(latent) and num_decodes >= 0 else -1
 
@@ -184,16 +186,18 @@ class KernelSteps(LayerPrices):
                 total = np.zeros(len(PARTS))
                 for layer, count in self.stage_kinds[stage]:
                     priced = self._tokens_of_layer(layer, size, size if decodes < 0 else min(decodes, size))
-                    total += count * (priced + self._over_tp(stage, layer, size))
+                    total += count * (priced + self._over_tp(stage, layer, size, in_graph))
                 return total
 
-            return self._keep(("tokens", stage, size, decodes), price)
+            return self._keep(("tokens", stage, size, decodes, in_graph), price)
 
         return self._between(tokens, at)
 
     def _at_ends(self, stage: int, tokens: int, num_sampled: int) -> Floats:
         """Return what a stage does before its first layer and after its last one."""
-        total = self._between(tokens, self._embedding) if stage == 0 else np.zeros(len(PARTS))
+        in_graph, total = self.in_graph(tokens), np.zeros(len(PARTS))
+        if stage == 0:
+            total = self._between(tokens, lambda size: self._embedding(size, in_graph))
         if stage >= self.work.mesh.num_stages - 1:
             return total + self._between(max(1, num_sampled), self._head)
         return total + self._between(tokens, lambda size: self._send(stage, size))

@@ -197,11 +197,11 @@ class LayerPrices:
         )
         return self._price([kernel])
 
-    def _embedding(self, tokens: int) -> Floats:
+    def _embedding(self, tokens: int, in_graph: bool) -> Floats:
         def price() -> Floats:
-            return self._price(embedding_block(self.work.model, tokens)) + self._all_reduce(0, tokens, "tp")
+            return self._price(embedding_block(self.work.model, tokens)) + self._all_reduce(0, tokens, "tp", in_graph)
 
-        return self._keep(("embedding", tokens), price)
+        return self._keep(("embedding", tokens, in_graph), price)
 
     def _head(self, sampled: int) -> Floats:
         def price() -> Floats:
@@ -236,19 +236,22 @@ class LayerPrices:
         """Return the stage that computes a stage: the last one for the draft model, which is numbered after it."""
         return min(stage, self.work.mesh.num_stages - 1)
 
-    def _all_reduce(self, stage: int, tokens: int, part: str) -> Floats:
+    def in_graph(self, tokens: int) -> bool:
+        """Return whether a step of so many tokens runs in CUDA graphs, whole or piece by piece."""
+        return tokens <= max(self.work.limits.graph_sizes, default=0)
+
+    def _all_reduce(self, stage: int, tokens: int, part: str, in_graph: bool) -> Floats:
         total = np.zeros(len(PARTS))
         if self._tp > 1:
-            total[INDEX[part]] = alone_s(self.all_reduces(self._tp_groups(stage), tokens))
+            total[INDEX[part]] = alone_s(self.all_reduces(self._tp_groups(stage), tokens, in_graph=in_graph))
         return total
 
-    def all_reduces(self, groups: NDArray[np.intp], tokens: int) -> tuple[Transfer, ...]:
-        """Return the all-reduces of the hidden states of so many tokens, by kernels of the framework where it has them."""
+    def all_reduces(self, groups: NDArray[np.intp], tokens: int, *, in_graph: bool) -> tuple[Transfer, ...]:
+        """Return the all-reduces of the hidden states of tokens, by kernels of the framework where it has them."""
         transfers, work = self.transfers("all_reduce", groups, self.tp_bytes(tokens)), self.work
         nodes, _ = work.cluster.node_positions(groups[0])
         if work.network.all_reduce != "auto" or np.ptp(nodes):
             return transfers
-        in_graph = tokens <= max(work.limits.graph_sizes, default=0)
         time_s = custom_all_reduce_s(work.cluster.device.name, self._tp, self.tp_bytes(tokens), in_graph=in_graph)
         if time_s is None:
             return transfers
@@ -267,10 +270,10 @@ class LayerPrices:
             )
         )
 
-    def _over_tp(self, stage: int, layer: Layer, tokens: int) -> Floats:
+    def _over_tp(self, stage: int, layer: Layer, tokens: int, in_graph: bool) -> Floats:
         total = np.zeros(len(PARTS))
         for part in self.layer_collectives(layer):
-            total += self._all_reduce(stage, tokens, part)
+            total += self._all_reduce(stage, tokens, part, in_graph)
         return total
 
     def _send(self, stage: int, tokens: int) -> Floats:

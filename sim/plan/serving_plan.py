@@ -122,7 +122,9 @@ class ServingStepPlan:
         for part in self._costs.layer_collectives(layer):
             transfers: list[Transfer] = []
             for group, rank in zip(groups, self._ranks, strict=True):
-                transfers += self._costs.all_reduces(group.reshape(1, -1), rank.tokens)
+                transfers += self._costs.all_reduces(
+                    group.reshape(1, -1), rank.tokens, in_graph=self._costs.in_graph(rank.tokens)
+                )
             found.append(Collective(kind=part, layer=number, transfers=tuple(transfers)))
         return found
 

@@ -138,9 +138,7 @@ def _panel_against(
         places = [[point[i] for point in points] for i in (0, 1)]
         panel.plot(*places, color=colour, marker=marker, ms=4, lw=1.3, label=literal(label_of(line)))
         for x, y, text in points:
-            panel.annotate(
-                literal(text), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7.5, color=SUBTLE
-            )
+            panel.annotate(literal(text), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7.5, color=SUBTLE)
     panel.set_xlim(left=0)
     panel.set_ylim(bottom=0)
     panel.margins(x=0.08, y=0.1)

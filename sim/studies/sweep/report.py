@@ -114,12 +114,12 @@ def sweep(
     }
 
 
-def check_metrics(names: Sequence[str]) -> None:
-    """Refuse a metric that does not exist."""
+def check_metrics(names: Sequence[str], option: str = "--metric") -> None:
+    """Refuse a metric that does not exist, with the option that names it."""
     for name in names:
         if name not in CATALOG:
             hint = did_you_mean(name, CATALOG, otherwise=SWEEP_METRICS_HINT)
-            raise InvalidValueError("--metric", "be the name of a metric", name, hint)
+            raise InvalidValueError(option, "be the name of a metric", name, hint)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
