@@ -1,4 +1,4 @@
-"""The compiled kernel beside SimPy's engine, on plans that are planned already: ratios of CPU time in one process.
+"""The compiled kernel next to SimPy's engine, on plans that are planned already: ratios of CPU time in one process.
 
 The kernel is loaded, or compiled, before anything is timed. *Engine alone* is the clock's loop with the entries of its
 record; *with rows* adds the columns of the trace; *with planning and lowering* begins with nothing planned.

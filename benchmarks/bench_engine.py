@@ -51,7 +51,7 @@ def plan_maker(scenario: str | None) -> Callable[[], Plan]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_stage_operation(benchmark: BenchmarkFixture, name: str) -> None:
-    """Engine time of one operation, beside the plain network and the planning of the same run."""
+    """Engine time of one operation, next to the plain network and the planning of the same run."""
     scenario, most_timeouts, most_of_plain = CASES[name]
     make = plan_maker(scenario)
     fast, plain, bare = run_rounds(benchmark, lambda: time_plan(make), lambda: plainly(make), bare_timeout_s)

@@ -87,9 +87,9 @@ def timed(step: FlatSwitchStep) -> Callable[[], Cost]:
 
 
 def peak_bytes() -> int:
-    """Return the most memory this process has held.
+    """Return the most memory that this process has had.
 
-    Linux keeps it per address space; `getrusage` also counts what the parent held before it started this program.
+    Linux keeps it per address space; `getrusage` also counts what the parent had before it started this program.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -1,4 +1,4 @@
-"""Modelled collectives beside tables of measured ones: median, 90th percentile and worst of |error| by group.
+"""Modelled collectives next to tables of measured ones: median, 90th percentile and worst of |error| by group.
 
     python benchmarks/compare_collectives.py aic_collectives.csv vidur_network.csv ... [--by size] [--rows 10]
 

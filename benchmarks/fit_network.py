@@ -5,11 +5,11 @@
 Needs moesim on the path (installed, or `PYTHONPATH=.`). Constants are fitted in
 groups, each to the cases that depend on it; the loss is the mean square of log(modelled / published), every figure
 weighing the same. Figures that are set apart are left out, and so are cases whose name ends in left_out: their errors
-are printed beside those of the fit. Links are at the datasheet's bandwidth here, so that nothing
+are printed next to those of the fit. Links are at the datasheet's bandwidth here, so that nothing
 but the protocols bounds them.
 
 Then each table is left out: the constants that it gives take their value `otherwise`, and the errors that its figures
-then have are what `suite.yaml` states beside the fit's own.
+then have are what `suite.yaml` states next to the fit's own.
 """
 
 import math
@@ -24,7 +24,7 @@ from sim.build.work import CollectiveWork
 from sim.plan.collective import CollectivePlan
 from sim.plan.transfer_costs import exchange_sms, forget_prices
 from sim.studies.suites import find_suites
-from topology import abstract_cluster
+from topology import cluster as clusters
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.fitted import DIRECT, FITTED, SM_RATES
@@ -144,7 +144,7 @@ def at_datasheet(cluster: Cluster) -> Cluster:
 
 def log_errors(rows: Sequence[Row], constants: Mapping[str, float]) -> list[float]:
     """Return log(modelled / published) of each row."""
-    abstract_cluster.protocols_of = lambda inside, between: build_protocols(inside, between, constants)
+    clusters.protocols_of = lambda inside, between: build_protocols(inside, between, constants)
     forget_prices()
     return [math.log(modelled(row, constants) / row.published) for row in rows]
 

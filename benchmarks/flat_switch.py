@@ -19,7 +19,7 @@ Assumptions
 `latency_s` is that of a whole path, from port to port through the switch. The switch itself never blocks. There is no
 gradient reduction and no optimizer: only the pipeline is to be timed.
 
-An op is made when it is first asked for and kept, as an op of balanced routing is.
+An op is made when it is first needed and kept, as an op of balanced routing is.
 """
 
 from collections.abc import Iterator

@@ -17,9 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import simpy
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -30,8 +32,22 @@ from sim.engine.run_state import Plan
 from sim.engine.simulation import EngineStats, run_plan
 from sim.plan.pipeline import PipelinePlan
 from sim.scenario.load import load_scenario
+from workloads.routing import draw
+from workloads.routing.kept_draws import KeptDraws
 
-__all__ = ["ROOT", "RUNS", "Cost", "Row", "bare_timeout_s", "note", "run_fresh", "run_rounds", "time_plan", "work_of"]
+__all__ = [
+    "ROOT",
+    "RUNS",
+    "Cost",
+    "Row",
+    "bare_timeout_s",
+    "note",
+    "run_fresh",
+    "run_rounds",
+    "time_plan",
+    "without_kept_draws",
+    "work_of",
+]
 
 ROOT = Path(__file__).parent.parent
 RUNS = 5
@@ -90,12 +106,18 @@ def bare_timeout_s() -> float:
     return (time.perf_counter() - began) / (_PROCESSES * _TIMEOUTS)
 
 
+def without_kept_draws() -> AbstractContextManager[Any]:
+    """Return a context in which each round draws its tokens anew, as a process does for its first run."""
+    return patch.object(draw, "_kept", KeptDraws(most_bytes=0))
+
+
 def time_plan(make: Callable[[], Plan]) -> Cost:
-    """Make a plan and run it to its end; making counts as planning."""
+    """Make a plan and run it to its end; making counts as planning, and so do all draws."""
     began = time.perf_counter()
     plan = make()
     made_s = time.perf_counter() - began
-    stats = run_plan(plan).stats
+    with without_kept_draws():
+        stats = run_plan(plan).stats
     whole_s = time.perf_counter() - began
     return Cost(engine_s=stats.wall_s, plan_s=made_s + stats.plan_wall_s, whole_s=whole_s, stats=stats)
 
@@ -111,19 +133,19 @@ def pipeline_plan(work: Work) -> Callable[[], Plan]:
 
 
 def run_rounds(
-    benchmark: BenchmarkFixture, measured: Callable[[], Any], *beside: Callable[[], Any], runs: int = RUNS
+    benchmark: BenchmarkFixture, measured: Callable[[], Any], *others: Callable[[], Any], runs: int = RUNS
 ) -> list[list[Any]]:
-    """Run `beside` and then `measured` in each round; pytest-benchmark times the last.
+    """Run `others` and then `measured` in each round; pytest-benchmark times the last.
 
     Returns
     -------
     list[list]
-        What each gave in each round: that of `measured` first, then those of `beside` in their order.
+        What each gave in each round: that of `measured` first, then those of `others` in their order.
     """
-    results: list[list[Any]] = [[] for _ in (measured, *beside)]
+    results: list[list[Any]] = [[] for _ in (measured, *others)]
 
     def before() -> None:
-        for kept, one in zip(results[1:], beside, strict=True):
+        for kept, one in zip(results[1:], others, strict=True):
             gc.collect()
             kept.append(one())
         gc.collect()

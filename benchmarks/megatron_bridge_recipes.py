@@ -105,8 +105,8 @@ def print_outcome(outcome: Outcome) -> None:
     used = f"{outcome.peak_bytes / outcome.capacity_bytes:6.1%}" if outcome.capacity_bytes else "     -"
     rate = f"{outcome.tokens_per_s_per_gpu:9.0f}" if outcome.tokens_per_s_per_gpu else "        -"
     measured = (outcome.recipe.published if outcome.recipe else {}).get("tokens_per_s_per_gpu")
-    beside = f" measured {measured:.0f} ({outcome.tokens_per_s_per_gpu / measured - 1:+.0%})" if measured else ""
-    print(f"{ok}{outcome.name:58s} {used} {rate}{beside}  {outcome.cause} {outcome.detail}".rstrip())
+    comparison = f" measured {measured:.0f} ({outcome.tokens_per_s_per_gpu / measured - 1:+.0%})" if measured else ""
+    print(f"{ok}{outcome.name:58s} {used} {rate}{comparison}  {outcome.cause} {outcome.detail}".rstrip())
 
 
 def print_summary(outcomes: Sequence[Outcome], seconds: float) -> None:

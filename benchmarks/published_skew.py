@@ -1,4 +1,4 @@
-"""What skew costs, beside two published measurements of it: a combine, and a prefill with and without perfect balance.
+"""What skew costs, next to two published measurements of it: a combine, and a prefill with and without perfect balance.
 
 Run as `python benchmarks/published_skew.py`; `docs/routing.md` quotes what it prints. Nothing here is fitted to the
 published figures.
@@ -23,7 +23,7 @@ Prefill
 SGLang's blog on large-scale expert parallelism (2025): DeepSeek-V3, EP32 on 4 nodes of 8 H100, 4,096 tokens a prompt:
 50,302 tokens/s for each node with EPLB, 59,337 with simulated perfect balance. A summary of it has EPLB 1.49 times as
 fast as none. Loads are not published, nor how old the plan was: the script finds which would give those ratios. SGLang
-overlaps the exchanges of two batches with kernels, which is not modelled: ratios stand beside those that would hold if
+overlaps the exchanges of two batches with kernels, which is not modelled: ratios stand next to those that would hold if
 exchanges took no time at all, for the truth is between.
 """
 
@@ -210,23 +210,23 @@ def print_prefill(jobs: int) -> None:
     print(f"{'skew':26}" + "".join(f"{skew:>20g}" for skew in skews))
     for name, ratios in as_run.items():
         cells = zip(skews, ratios, hidden[name], strict=True)
-        told = (f"{ratio:.2f}, {without:.2f} ({loads[name, skew]:.2f})" for skew, ratio, without in cells)
-        print(f"{name:26}" + "".join(f"{each:>20}" for each in told))
+        cells_text = (f"{ratio:.2f}, {without:.2f} ({loads[name, skew]:.2f})" for skew, ratio, without in cells)
+        print(f"{name:26}" + "".join(f"{each:>20}" for each in cells_text))
     eplb, none_over_perfect = PERFECT_OVER_EPLB, EPLB_OVER_NONE * PERFECT_OVER_EPLB
     print(f"\npublished: EPLB {eplb:.2f}; none {none_over_perfect:.2f} = {eplb:.2f} x {EPLB_OVER_NONE}")
     for name in as_run:
         wanted = none_over_perfect if name == "nothing" else PERFECT_OVER_EPLB
-        told = [_told(reached_at(skews, each[name], wanted)) for each in (as_run, hidden)]
-        print(f"  {name} has {wanted:.2f} at skew {told[0]}; if exchanges took no time, at skew {told[1]}")
+        cells_text = [_text(reached_at(skews, each[name], wanted)) for each in (as_run, hidden)]
+        print(f"  {name} has {wanted:.2f} at skew {cells_text[0]}; if exchanges took no time, at skew {cells_text[1]}")
 
 
-def _told(skew: float | None) -> str:
+def _text(skew: float | None) -> str:
     return "beyond these" if skew is None else f"{skew:.2f}"
 
 
 def main() -> None:
     """Print both."""
-    parser = argparse.ArgumentParser(description="Skew, beside two published measurements.")
+    parser = argparse.ArgumentParser(description="Skew, next to two published measurements.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     jobs = parser.parse_args().jobs
     load_scenario("deepseek_prefill")  # refuse before the first simulation

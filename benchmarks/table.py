@@ -27,7 +27,7 @@ def rows_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def timeouts_s(report: dict[str, Any]) -> list[float]:
-    """Return the least bare timeout beside each benchmark that ran some, ascending."""
+    """Return the least bare timeout next to each benchmark that ran some, ascending."""
     found = (one["extra_info"].get("timeout_s") for one in report["benchmarks"])
     return sorted(float(timeout_s) for timeout_s in found if timeout_s is not None)
 
@@ -70,7 +70,9 @@ def markdown(report: dict[str, Any]) -> str:
         f"{cpu.get('brand_raw', machine['machine'])}, {cpu.get('count', '?')} cores, Python {machine['python_version']}"
     )
     spread = (
-        f", bare timeouts {digits(bare_s[0] * 1e6)} to {digits(bare_s[-1] * 1e6)} us beside the cases" if bare_s else ""
+        f", bare timeouts {digits(bare_s[0] * 1e6)} to {digits(bare_s[-1] * 1e6)} us next to the cases"
+        if bare_s
+        else ""
     )
     return f"{text}\n\n{where}; one run{spread}."
 
@@ -92,7 +94,7 @@ def write(path: Path, table: str) -> None:
 
 
 def main() -> None:
-    """Print the table, and write it where that is asked for."""
+    """Print the table, and write it where a file is named."""
     parser = argparse.ArgumentParser(description="Print the benchmarks' table.")
     parser.add_argument("report", type=Path, help="JSON of a run")
     parser.add_argument("--write", type=Path, nargs="+", default=[], help="files that hold the two markers")

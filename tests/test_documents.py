@@ -238,7 +238,7 @@ def test_files_and_modules_that_a_page_names_exist(page):
 
 
 def test_the_first_page_shows_what_the_readme_shows():
-    """One run, told twice."""
+    """One run, described twice."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for block in blocks(ROOT / "docs" / "index.md"):
         assert "simulated" not in block.text or block.text in readme

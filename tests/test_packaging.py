@@ -115,7 +115,7 @@ def installed(request, tmp_path_factory: pytest.TempPathFactory, wheels: dict[st
 
 
 def test_an_installed_moesim_runs_the_main_job_from_any_folder(installed, tmp_path):
-    """`moesim run ep64_tp16_pp4` finds its scenario, answers and writes where it is told."""
+    """`moesim run ep64_tp16_pp4` finds its scenario, answers and writes where it is wanted."""
     quick = ("alternatives=[]", "rivals=[]", "workload.batches=1", "workload.microbatches=2")
     options = [word for pair in quick for word in ("--set", pair)]
     said = run(installed / "bin" / "moesim", "run", "ep64_tp16_pp4", *options, "--json", "--out", "out", cwd=tmp_path)

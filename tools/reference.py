@@ -31,7 +31,7 @@ _EXAMPLES: Final = {
 _GROUPS: Final = {"metrics": "Of the run", "memory": "Of memory, of one GPU", "mesh": "Of the mesh"}
 """Group of metrics -> its heading."""
 _UNITS: Final = {"None": "a count", "ratio": "a ratio, printed in %", "ratio1": "a ratio", "flag": "`true`, `false`"}
-"""Unit in the catalogue -> what readers are told; other units stand for themselves."""
+"""Unit in the catalogue -> what readers see; other units stand for themselves."""
 _NOTE: Final = "<!-- Written by `make reference` from {source}: change that, not this page. -->"
 
 

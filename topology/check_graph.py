@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.errors import InvalidValueError
 from topology.limits import MAX_GPUS
-from topology.presets.protocols import BETWEEN_NODES, INSIDE_NODES
+from topology.presets.technologies import BETWEEN_NODES, INSIDE_NODES
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -283,7 +283,7 @@ RUNTIMES: Final[dict[str, Runtime]] = {
         checks_loss=True,
         counts_host_s=_COUNTS_HOST_S,
     ),
-    # Megatron-LM's pretrain_gpt.py as torchrun starts it: nothing overlaps that is not asked for, NCCL chooses freely
+    # Megatron-LM's pretrain_gpt.py as torchrun starts it: nothing overlaps that is not switched on, NCCL chooses freely
     # (MooreThreads/SimuMax, simu_tools/megatron_scripts/scripts/run_pretrain_llama3.sh)
     "megatron-lm-2025": replace(_EAGER, overlap_tp_backward=False, checks_loss=True, kernel_launch_s=_PLAIN_KERNEL_S),
     # whole layers in (piecewise) graphs, as vLLM captures them

@@ -1,4 +1,4 @@
-"""What is to be planned, as one value: a model on a cluster (`Work`), one collective, or passes of given times.
+"""What is to be planned, as one value: a model on a cluster (`Work`), or one collective (`CollectiveWork`).
 
 Model
 -----
@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.work_checks import check_work
-from sim.time import to_ns
 from topology.cluster import Cluster
 from topology.profiles import DeviceProfile
 from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.context_parallel import ContextParallel
+from workloads.documents import attended_lengths
 from workloads.jitter import EXACT, Jitter
 from workloads.memory import (
     MEGATRON_PRECISION,
@@ -42,16 +42,15 @@ from workloads.schedules import (
     DEFAULT_CHUNK_ORDER,
     ChunkLayout,
     Pair,
-    Pipeline,
     PipelineOrder,
     ScheduleKind,
-    StageTimes,
-    build_pipeline_order,
     schedule_kind_of,
 )
+from workloads.serving.lengths import Lengths
+from workloads.what_if import EVEN_LENGTHS
 from workloads.workload_kind import WorkloadKind
 
-__all__ = ["CollectiveWork", "PassesWork", "Work"]
+__all__ = ["CollectiveWork", "Work"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +69,8 @@ class Work:
     """Sequences of one batch, over all replicas."""
     sequence_length: int
     """Tokens of a sequence."""
+    documents: Lengths | None = None
+    """Documents that sequences are packed from (training); None: each sequence is one."""
     microbatches: int
     """Microbatches of one batch and pipeline."""
     schedule: str
@@ -151,6 +152,45 @@ class Work:
     def tokens(self) -> int:
         """Tokens of one microbatch of one replica."""
         return self.sequences_per_microbatch * self.sequence_length
+
+    @property
+    def attended_lengths(self) -> NDArray[np.int64] | None:
+        """Tokens of a sequence that takes as long as those of each replica and microbatch. Shape [DP, M].
+
+        None: it is `sequence_length` in all of them.
+        """
+        if self.documents is None:
+            return None
+        lengths = attended_lengths(
+            self.documents,
+            num_replicas=self.mesh.dp,
+            num_microbatches=self.num_microbatches,
+            sequences=self.sequences_per_microbatch,
+            sequence_length=self.sequence_length,
+            seed=self.seed,
+        )
+        return np.full_like(lengths, round(lengths.mean())) if EVEN_LENGTHS in self.what_if else lengths
+
+    @property
+    def attended_length(self) -> int:
+        """Mean of `attended_lengths`, which the FLOPs of attention follow."""
+        lengths = self.attended_lengths
+        return self.sequence_length if lengths is None else round(float(lengths.mean()))
+
+    @property
+    def may_fold(self) -> bool:
+        """Whether lanes may run alike: neither passes vary, nor the documents of replicas."""
+        has_own_lengths = self.documents is not None and EVEN_LENGTHS not in self.what_if
+        return not self.jitter.is_on and not has_own_lengths
+
+    def attended_lengths_on(self, lane: int, microbatch: int) -> NDArray[np.int64] | None:
+        """Return the attended length of a microbatch on each rank of a lane, as all its replicas have it. Shape [R]."""
+        lengths, s = self.attended_lengths, self.mesh.strategy
+        if lengths is None:
+            return None
+        places = lane * self.mesh.lane_size + np.arange(self.mesh.lane_size)
+        on_ranks: NDArray[np.int64] = lengths[places // (s.cp * s.tp), microbatch]
+        return on_ranks
 
     @property
     def rank_tokens(self) -> int:
@@ -411,57 +451,3 @@ class CollectiveWork:
     """How transfers are simulated."""
     factors: Factors = MODEL_ITSELF
     """What times of transfers are multiplied by."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PassesWork:
-    """A pipeline of passes whose times are given, on one rank per stage, without model and cluster."""
-
-    pass_times_s: Sequence[tuple[float, float, float]]
-    """F, B and W of each stage."""
-    num_microbatches: int
-    """Microbatches of the pipeline."""
-    p2p_s: float
-    """Time of a hop between stages."""
-    schedule: str
-    """Schedule by name."""
-    num_chunks: int = 1
-    """Chunks of each stage, where the schedule takes any number."""
-    pair_s: Sequence[float | None] | None = None
-    """Time of F and B run at the same time, of each stage; None: as long as F and B one after the other."""
-    weight_share: float | None = None
-    """What a microbatch keeps from B to W over what it keeps from F to B; None: the default of `Pipeline`."""
-    own_order: PipelineOrder | None = None
-    """The steps of schedule `custom`."""
-    what_if: tuple[str, ...] = ()
-    """What the run is without, names of `WHAT_IFS`."""
-    jitter: Jitter = EXACT
-    """How much the times of passes vary."""
-    seed: int = 1
-    """Seed of what varies."""
-    pipeline_order: PipelineOrder = field(init=False)
-    """The steps of every stage."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pipeline_order", self.own_order or self._built_order())
-
-    @property
-    def num_stages(self) -> int:
-        """Stages of the pipeline."""
-        return len(self.pass_times_s)
-
-    def _built_order(self) -> PipelineOrder:
-        pipeline = Pipeline(
-            num_stages=self.num_stages,
-            num_microbatches=self.num_microbatches,
-            num_chunks=self.num_chunks,
-            times=tuple(_stage_times(*map(to_ns, times)) for times in self.pass_times_s),
-            hop_ns=to_ns(self.p2p_s),
-        )
-        if self.weight_share is not None:
-            pipeline = replace(pipeline, weight_share=self.weight_share)
-        return build_pipeline_order(self.schedule, pipeline)
-
-
-def _stage_times(forward_ns: int, backward_ns: int, weight_ns: int) -> StageTimes:
-    return StageTimes(forward_ns=forward_ns, backward_ns=backward_ns, weight_ns=weight_ns)

@@ -19,10 +19,12 @@ from sim.errors import InvalidValueError, KeyPath, OutputError, dotted, shown
 from sim.report.console.tables import make_console
 from sim.results.quantities import format_quantity
 from sim.run.resources import Resources
+from sim.run.saved import is_saved
 from sim.scenario.places import key_path
 
 __all__ = [
     "check_changes",
+    "check_unsaved",
     "named_path",
     "num_processes",
     "output_file",
@@ -63,6 +65,27 @@ def check_changes(changes: Sequence[str], seed: int | None = None, trace: str | 
                 field=dotted(path) or "--set", rule="be set once", value="a second value", hint=hint
             )
         first[path] = argument
+
+
+def check_unsaved(
+    sources: Sequence[str], changes: Sequence[str] = (), seed: int | None = None, trace: str | None = None
+) -> None:
+    """Refuse `--set`, `--seed` and `--trace` where a source is a saved result, for it is not simulated again.
+
+    Raises
+    ------
+    InvalidValueError
+        One of them is given with such a source.
+    """
+    given = [
+        field
+        for field, value in (("--set", changes or None), ("--trace", trace), ("--seed", seed))
+        if value is not None
+    ]
+    saved = [source for source in sources if is_saved(source)]
+    if given and saved:
+        hint = "A saved result cannot be changed: name its scenario."
+        raise InvalidValueError(field=given[0], rule="be left out for a saved result", value=saved[0], hint=hint)
 
 
 def named_path(field: str, text: str, example: str) -> Path:

@@ -1,19 +1,21 @@
-"""`moesim timeline` and `moesim schedules`: when the passes of a pipeline run, under one or every schedule."""
+"""`moesim timeline` and `moesim schedules`: when the passes of a pipeline run, of runs or under every schedule."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
-from sim.cli.steps import check_changes, output_file, print_json, print_result, show_progress
+from sim.cli.steps import check_changes, check_unsaved, output_file, print_json, print_result, show_progress
 from sim.engine.trace import Trace
 from sim.errors import InvalidValueError
 from sim.report.console.schedules import print_schedules
 from sim.report.files import PICTURES, stage_notes, write_drawing, write_whole
-from sim.report.html.details import details_of
-from sim.run.scenario_run import Simulated
+from sim.report.html.details import details_of, details_of_saved
+from sim.run.saved import is_saved, read_saved
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
 from sim.scenario.units import parse_quantity
@@ -23,6 +25,18 @@ __all__ = ["schedules_command", "timeline_command"]
 
 _TRACES: Final = (".pftrace", ".json")
 """Suffixes of Perfetto traces."""
+
+
+class _Run(NamedTuple):
+    """What is drawn of a run."""
+
+    name: str
+    trace: Trace
+    stages_ns: Sequence[Mapping[str, int]]
+    """The stages account, for the notes in the margin."""
+    memory: Mapping[str, Any] | None
+    rank_tokens: NDArray[np.int64] | None
+    """Tokens of ranks, for Perfetto."""
 
 
 def timeline_command(
@@ -39,8 +53,9 @@ def timeline_command(
     lane: int,
     as_json: bool,
 ) -> None:
-    """Simulate each scenario once and write the timeline or Perfetto trace; `window` is in milliseconds."""
+    """Write the timeline or Perfetto trace of runs, scenarios or saved results; `window` is in milliseconds."""
     check_changes(changes, seed)
+    check_unsaved(scenarios, changes, seed)
     file = output_file(output, (*PICTURES, *_TRACES))
     by_step = _is_by_step(scenarios, by, colour, file)
     window_ms = _window_ms(window, begin, end)
@@ -49,15 +64,13 @@ def timeline_command(
         hint = "A Perfetto trace holds the whole run: zoom there, or write .png, .svg or .pdf."
         rule = f"be left out for {file.suffix}"
         raise InvalidValueError(field=given, rule=rule, value=begin or end or _text(window_ms), hint=hint)
-    loaded = [load_scenario(scenario, overrides=changes, seed=seed) for scenario in scenarios]
-    names = [one.spec.name or Path(scenario).stem for one, scenario in zip(loaded, scenarios, strict=True)]
-    runs = [simulate_scenario(one) for one in loaded]
+    runs = [_run_of(scenario, changes, seed, has_tokens=file.suffix == ".pftrace") for scenario in scenarios]
     for run in runs:
-        _check_lane(run.run.trace, lane)
+        _check_lane(run.trace, lane)
     if by_step:
-        _draw_runs(runs, names, file, window_ms, colour=colour, lane=lane)
+        _draw_runs(runs, file, window_ms, colour=colour, lane=lane)
     else:
-        _draw_one(runs[0], names[0], file, window_ms, colour=colour, lane=lane)
+        _draw_one(runs[0], file, window_ms, colour=colour, lane=lane)
     if as_json:
         print_json({"written": str(file)}, indent=None)
     else:
@@ -143,49 +156,64 @@ def _check_lane(trace: Trace, lane: int) -> None:
         raise InvalidValueError(field="--lane", rule=rule, value=lane, hint="Lanes count from 0.")
 
 
-def _draw_one(
-    simulated: Simulated,
-    name: str,
-    file: Path,
-    window_ms: tuple[float, float] | None,
-    *,
-    colour: str,
-    lane: int,
-) -> None:
+def _run_of(source: str, changes: Sequence[str], seed: int | None, *, has_tokens: bool) -> _Run:
+    """Return what is drawn of a saved result, or of a scenario, which is simulated."""
+    if is_saved(source):
+        run = read_saved(source)
+        details = None if run.is_stress_test else details_of_saved(run)
+        if details is None:
+            rule, hint = (
+                "stand in the folder of its trace.npz and details.npz",
+                "Name the result.json of a run's --out.",
+            )
+            raise InvalidValueError(field="RUN", rule=rule, value=source, hint=hint)
+        return _Run(
+            name=run.name,
+            trace=details.trace,
+            stages_ns=run.data.get("stages_ns") or (),
+            memory=run.data.get("memory") or None,
+            rank_tokens=details.rank_tokens,
+        )
+    loaded = load_scenario(source, overrides=changes, seed=seed)
+    simulated = simulate_scenario(loaded)
+    return _Run(
+        name=loaded.spec.name or Path(source).stem,
+        trace=simulated.run.trace,
+        stages_ns=simulated.stages_ns,
+        memory=simulated.memory,
+        rank_tokens=details_of(simulated).rank_tokens if has_tokens else None,
+    )
+
+
+def _draw_one(run: _Run, file: Path, window_ms: tuple[float, float] | None, *, colour: str, lane: int) -> None:
     """Write the timeline of one run by stages, or its Perfetto trace."""
-    trace = simulated.run.trace
+    trace = run.trace
     window_ns = None if window_ms is None else _window_ns(trace, window_ms)
     # The notes are shares of the whole run: printed with a window they would be read as shares of the window.
     is_whole = window_ns is None or (window_ns[0] <= trace.start_ns and trace.end_ns <= window_ns[1])
     write_drawing(
         trace,
         file,
-        name=name,
-        notes=stage_notes(simulated.stages_ns) if is_whole else None,
+        name=run.name,
+        notes=stage_notes(run.stages_ns) if is_whole else None,
         window_ns=window_ns,
         lane=lane,
         colour=colour,
-        memory=simulated.memory,
-        rank_tokens=details_of(simulated).rank_tokens if file.suffix == ".pftrace" else None,
+        memory=run.memory,
+        rank_tokens=run.rank_tokens,
     )
 
 
 def _draw_runs(
-    runs: Sequence[Simulated],
-    names: Sequence[str],
-    file: Path,
-    window_ms: tuple[float, float] | None,
-    *,
-    colour: str,
-    lane: int,
+    runs: Sequence[_Run], file: Path, window_ms: tuple[float, float] | None, *, colour: str, lane: int
 ) -> None:
     """Write the picture of several runs on one axis."""
     from sim.report.timeline.runs import ShownRun, draw_runs  # noqa: PLC0415  # matplotlib
 
-    longest = max((simulated.run.trace for simulated in runs), key=lambda trace: trace.step_ns)
+    longest = max((run.trace for run in runs), key=lambda trace: trace.step_ns)
     window_ns = None if window_ms is None else _window_ns(longest, window_ms)
-    shown = [ShownRun(name=name, trace=run.run.trace, lane=lane) for name, run in zip(names, runs, strict=True)]
-    title = names[0] if len(names) == 1 else f"{len(names)} runs on one axis of time"
+    shown = [ShownRun(name=run.name, trace=run.trace, lane=lane) for run in runs]
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs on one axis of time"
     write_whole(file, lambda path: draw_runs(shown, path, title=title, window_ns=window_ns, colour=colour))
 
 

@@ -1,18 +1,18 @@
 """`moesim why` and `moesim compare`: what a step's time is made of, what would shorten it, and how runs differ."""
 
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sim.cli.steps import check_changes, num_processes, output_file, print_result, show_progress
+from sim.cli.steps import check_changes, check_unsaved, num_processes, output_file, print_result, show_progress
 from sim.errors import InvalidValueError
 from sim.report.console.compare import print_comparison
 from sim.report.console.why import print_why
-from sim.report.files import PICTURES
-from sim.report.html.saved import is_stress_test, read_result
+from sim.report.files import PICTURES, write_whole
+from sim.run.saved import is_saved, read_saved
 from sim.scenario.load import load_scenario
 from sim.studies.compare import compare_runs
-from sim.studies.why import explain_step, path_of_saved
+from sim.studies.why import explain_step, why_of_saved
 
 __all__ = ["compare_command", "why_command"]
 
@@ -29,8 +29,9 @@ def why_command(
     """Simulate a scenario and its what-ifs, print them, and draw them where a file is given."""
     check_changes(changes, seed)
     file = None if output is None else output_file(output, PICTURES)
-    if Path(scenario).suffix == ".json":
-        data = _of_saved(scenario, changes, seed)
+    if is_saved(scenario):
+        check_unsaved([scenario], changes, seed)
+        data = _of_saved(scenario)
     else:
         loaded = load_scenario(scenario, overrides=changes, seed=seed)
         with show_progress() as on_progress:
@@ -39,7 +40,7 @@ def why_command(
     if file is not None:
         from sim.report.charts.why import draw_why  # noqa: PLC0415  # matplotlib only where a picture is drawn
 
-        draw_why(data, file)
+        write_whole(file, lambda path: draw_why(data, path))
         written = {"waterfall and gains": str(file)}
     print_result({**data, "written": None if file is None else str(file)}, print_why, as_json=as_json, written=written)
 
@@ -51,32 +52,38 @@ def compare_command(
     changes: Sequence[str] = (),
     as_json: bool,
 ) -> None:
-    """Compare scenarios or saved results, print the differences, and draw them where a file is given."""
+    """Compare scenarios or saved results, print the differences, and draw or write them where a file is given."""
     check_changes(changes)
-    file = None if output is None else output_file(output, PICTURES)
+    check_unsaved(runs, changes)
+    file = None if output is None else output_file(output, (*PICTURES, ".html"))
     with show_progress() as on_progress:
         comparison = compare_runs(runs, changes=changes, on_progress=on_progress)
     data = comparison.to_dict()
     written: dict[str, str] = {}
-    if file is not None:
+    if file is not None and file.suffix == ".html":
+        from sim.report.html.compare import write_comparison_page  # noqa: PLC0415  # jinja2 only where it writes
+
+        words = [*runs, *(word for one in changes for word in ("--set", one)), "-o", file.name]
+        command = shlex.join(["moesim", "compare", *words])
+        write_whole(file, lambda path: write_comparison_page(comparison, path, command=command))
+        written = {"page": str(file)}
+    elif file is not None:
         from sim.report.charts.compare import draw_comparison  # noqa: PLC0415  # matplotlib only where it draws
 
-        draw_comparison(data, file)
-        written = {"where the time goes": str(file)}
+        write_whole(file, lambda path: draw_comparison(comparison, path))
+        written = {"timelines and where the time goes": str(file)}
     full = {**data, "written": None if file is None else str(file)}
-    print_result(full, print_comparison, as_json=as_json, written=written)
+    traces = [run.trace for run in comparison.runs]
+    print_result(full, print_comparison, as_json=as_json, written=written, traces=traces)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _of_saved(result: str, changes: Sequence[str], seed: int | None) -> dict[str, Any]:
+def _of_saved(result: str) -> dict[str, Any]:
     """Return the path of a run that was saved or measured."""
-    if changes or seed is not None:
-        hint = "A saved result cannot be changed: name its scenario."
-        raise InvalidValueError("--set", "be left out with a saved result", result, hint)
-    data = read_result(Path(result))
-    if is_stress_test(data) or not any((data.get("path_ns") or {}).values()):
+    run = read_saved(result)
+    if run.is_stress_test or not any((run.data.get("path_ns") or {}).values()):
         hint = "Name the result.json that `moesim run SCENARIO --out DIR` wrote."
         raise InvalidValueError(result, "be the result of a run, with path_ns", "another file", hint)
-    return path_of_saved(data)
+    return why_of_saved(run)

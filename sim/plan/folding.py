@@ -117,7 +117,9 @@ class Folding:
             at = place[links]
             moved = np.where(at >= 0, elsewhere[:, at], links).ravel()  # lane by lane, each in the order of `links`
             source = np.tile(np.arange(links.size), len(elsewhere))
-            found, index = np.unique(moved, return_inverse=True)
+            is_found = np.zeros(place.size, dtype=np.bool_)
+            is_found[moved] = True
+            found, index = np.flatnonzero(is_found), (np.cumsum(is_found) - 1)[moved]
             number_of = np.zeros(found.size, dtype=np.uint64)  # of what a link carries
             np.add.at(number_of, index, scattered_numbers(links.size)[source])
             _, first, group = np.unique(number_of, return_index=True, return_inverse=True)

@@ -113,6 +113,7 @@ class GradientOverlap:
         self._buckets = cache(self._divide)
         self._reductions = cache(self._find_reductions)
         self._gatherings = cache(self._find_gatherings)
+        self._first_passes = cache(self._find_first_passes)
 
     def before_passes(self, position: LanePosition, lanes: Sequence[int]) -> list[Op]:
         """Return what a lane starts to gather when the step begins."""
@@ -174,9 +175,9 @@ class GradientOverlap:
             found[forwards[max(0, first[chunk - 1] - stage)]].append(chunk)
         return dict(found)
 
-    def _is_first(self, stage: int, pass_: Pass) -> bool:
-        """Tell whether a forward pass is the first of its chunk."""
-        return pass_ == next(p for p in self._passes(stage) if p.kind == "F" and p.chunk == pass_.chunk)
+    def _find_first_passes(self, stage: int) -> dict[int, Pass]:
+        """Return the first forward pass of each chunk."""
+        return {pass_.chunk: pass_ for pass_ in reversed(self._passes(stage)) if pass_.kind == "F"}
 
     # ---- private: what -------------------------------------------------------------------------------------------
 
@@ -255,8 +256,8 @@ class GradientOverlap:
         started = [
             op for chunk in self._gatherings(stage).get(pass_, ()) for op in self._gather(position, chunk, lanes)
         ]
-        if not self._is_first(stage, pass_):
-            return (*started, *ops)
+        if pass_ != self._first_passes(stage)[pass_.chunk]:
+            return (*started, *ops) if started else ops
         layers = self._layers(stage, pass_.chunk)
         before: dict[int, list[Op]] = defaultdict(list)
         for bucket in self._buckets(stage, pass_.chunk):

@@ -65,7 +65,7 @@ class _KnownPrices:
 
 @lru_cache(maxsize=16)
 def _known_prices(*way: Hashable) -> _KnownPrices:
-    """Return the prices known so far: `way` is all that they depend on beside kernel and ranks."""
+    """Return the prices known so far: `way` is all that they depend on besides kernel and ranks."""
     del way
     return _KnownPrices()
 

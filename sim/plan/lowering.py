@@ -82,6 +82,9 @@ class Lowering:
         self._host = HostLowering(work) if work.runtime.has_host else None
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
+        has_drawn_experts = not work.has_balanced_routing and work.model.num_moe_layers > 0
+        self._is_drawn = has_drawn_experts or work.documents is not None
+        self._issued_ops: dict[tuple[tuple[Op, ...], str, int], tuple[Op, ...]] = {}
         self._taking_sms: dict[Collective, Collective] = {}
         self._slowing_transfers: dict[Transfer, Transfer] = {}
         self._num_exchanges: dict[LanePosition, int] = {}
@@ -90,7 +93,7 @@ class Lowering:
     def lower(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass on a lane, with all that the lane exchanges meanwhile.
 
-        `is_split` says whether W is split off a pass B.
+        `is_split` says whether W is split off a pass B. Passes of equal ops get the same tuple: engines find it again.
         """
         ops = self._as_blocking(position, self._compute_and_exchange(position, pass_, is_split=is_split))
         if self._fsdp is not None:
@@ -101,8 +104,12 @@ class Lowering:
             ops = self.overlap.with_exchanges(position, pass_, ops, self._running_lanes())
         if self.work.placement.moves:
             ops = (*self._relocation(position, pass_), *ops)
-        ops = self._with_sms(ops)
-        return ops if self._host is None else self._host.of_pass(pass_, self._model_chunk(position, pass_), ops)
+        if self._is_drawn:
+            return self._issued(position, pass_, ops)
+        key = (ops, pass_.kind, self._model_chunk(position, pass_))
+        if key not in self._issued_ops:
+            self._issued_ops[key] = self._issued(position, pass_, ops)
+        return self._issued_ops[key]
 
     def chunk_ops(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass through a model chunk, without exchanges between replicas or stages."""
@@ -119,10 +126,8 @@ class Lowering:
 
     def own_ops(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass as the host issues them, without what replicas exchange meanwhile."""
-        ops = self._with_sms(
-            self._as_blocking(position, self._compute_and_exchange(position, pass_, is_split=is_split))
-        )
-        return ops if self._host is None else self._host.of_pass(pass_, self._model_chunk(position, pass_), ops)
+        ops = self._as_blocking(position, self._compute_and_exchange(position, pass_, is_split=is_split))
+        return self._issued(position, pass_, ops)
 
     def before_passes(self, position: LanePosition) -> tuple[Op, ...]:
         """Return what a lane starts before its first pass."""
@@ -140,6 +145,11 @@ class Lowering:
         ops += self.expert_replicas.sum_gradients(position)
         found = self._with_sms(self._at_speed(position, [*ops, *self.gradients.step(position, lanes)]))
         return found if self._host is None else self._host.after_passes(found)
+
+    def _issued(self, position: LanePosition, pass_: Pass, ops: tuple[Op, ...]) -> tuple[Op, ...]:
+        """Return the ops of a pass with the SMs that collectives take, as the host issues them."""
+        ops = self._with_sms(ops)
+        return ops if self._host is None else self._host.of_pass(pass_, self._model_chunk(position, pass_), ops)
 
     def _with_sms(self, ops: tuple[Op, ...]) -> tuple[Op, ...]:
         """Return ops whose collectives of NCCL's that run next to kernels take multiprocessors of these."""
@@ -172,8 +182,7 @@ class Lowering:
 
     def _compute_and_exchange(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass through a model chunk, made once where they do not depend on the microbatch."""
-        is_drawn = not self.work.has_balanced_routing and self.work.model.num_moe_layers > 0
-        if is_drawn:  # the ops of a microbatch are needed once or twice: do not keep them
+        if self._is_drawn:  # the ops of a microbatch are needed once or twice: do not keep them
             return self.chunk_ops(position, pass_, is_split=is_split)
         key = (position, pass_.kind, pass_.chunk, is_split)
         if key not in self._passes:

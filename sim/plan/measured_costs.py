@@ -44,7 +44,7 @@ __all__ = ["MeasuredCosts", "Note"]
 
 Floats = NDArray[np.float64]
 Note = tuple[str, bool]
-"""An operation that a profile was asked for, and whether the shape lies outside of what was measured."""
+"""An operation whose time was read from a profile, and whether the shape lies outside of what was measured."""
 
 _FORMATS: Final = {"bf16": "bf16", "fp16": "bf16", **{name: name for name in FORMATS}}
 """Type of a product -> its format; other types have none."""

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.cluster import Cluster
-from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, simple_rate, tuner_of
+from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, tuner_of
+from topology.presets.technologies import simple_rate
 from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.collectives import Exchange, Step
 

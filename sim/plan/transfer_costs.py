@@ -143,7 +143,7 @@ def _known_prices(
     sms: tuple[tuple[str, TransferSms], ...],
     factors: Factors,
 ) -> _KnownPrices:
-    """Return the prices known so far: what they depend on beside operation, ranks and bytes is given here."""
+    """Return the prices known so far: what they depend on besides operation, ranks and bytes is given here."""
     del cluster, all_reduce, left_out, sms, factors
     return _KnownPrices()
 

@@ -19,6 +19,7 @@ from sim.engine.trace import Trace
 from sim.errors import OutputError
 from sim.plan.logs import PairUse
 from sim.results.accounts import COMPUTE_CATEGORIES, apportion
+from sim.run.saved import DETAILS_FILE, RESULT_FILE, TRACE_FILE
 
 if TYPE_CHECKING:
     from sim.report.html.details import RunDetails
@@ -44,10 +45,10 @@ PICTURES: Final = (".png", ".svg", ".pdf")
 """Suffixes of files that can be drawn."""
 
 OUTPUT_NAMES: Final = {
-    "result": "result.json",
-    "trace": "trace.npz",
+    "result": RESULT_FILE,
+    "trace": TRACE_FILE,
     "report": "report.html",
-    "details": "details.npz",
+    "details": DETAILS_FILE,
     "timeline": "timeline.png",
     "Perfetto trace": "trace.pftrace",
     "Chrome trace": "trace.json",
@@ -270,6 +271,7 @@ def _write_study(
 
 
 def write_json(data: Mapping[str, Any], path: Path) -> None:
+    """Write an object as JSON of finite numbers."""
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
@@ -288,6 +290,7 @@ def _unwritten(path: Path, error: OSError, hint: str) -> OutputError:
 
 
 def npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return an NPZ file of arrays, equal bytes for equal arrays."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, column in columns.items():

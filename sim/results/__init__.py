@@ -3,6 +3,7 @@
 Contents
 --------
 - `sim.results.accounts`: the categories of both accounts of time, whole numbers that keep their sum, averages by kind.
+- `sim.results.trace_arrays`: a trace as the arrays that are saved of it, and back.
 - `sim.results.path`: the step time along what released what.
 - `sim.results.stretches`: that path in words, stage by stage.
 - `sim.results.stages`: the step time of each stage, category by category.

@@ -14,12 +14,12 @@ Model
 Percentiles are linear between the two nearest values (numpy's default); those of `itl` are weighted by tokens.
 Requests of the warm-up are left out of all that is of requests, and not out of rates of tokens.
 
-Whether an open system keeps up is told by its queue: the mean number of waiting requests in the second, third and
+Whether an open system keeps up is judged by its queue: the mean number of waiting requests in the second, third and
 fourth quarter of the time in which requests arrive. It falls behind where these grow from quarter to quarter, by more
 than a request and half of what they were.
 
 Checks of every run: the integral of the number of requests in the system over time is the sum of their latencies
-(Little's law); every block is free at the end; tokens computed are those asked for, less those found in the cache, and
+(Little's law); every block is free at the end; tokens computed are those requested, less those found in the cache, and
 those computed again after a preemption; each rank admits requests in the order in which it received them (vLLM).
 
 References

@@ -16,4 +16,5 @@ Contents
 - `sim.run.parallel_runs`: many simulations on all cores.
 - `sim.run.parent_watch`: workers that end with the process that started them.
 - `sim.run.result`: what comes out, as Python values and as the contract's JSON.
+- `sim.run.saved`: a run that was saved or measured, its trace with it.
 """

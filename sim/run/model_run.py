@@ -1,6 +1,7 @@
 """A forward pass or a training step of a model, run once: metrics, both accounts of time, memory and bounds."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 from sim.build.build import build
@@ -62,7 +63,7 @@ class ModelRun(ScenarioRun):
     def estimated_resources(self) -> Resources:
         """Return what the run is expected to need."""
         work = self.work
-        plan = PipelinePlan(work, folds=not work.jitter.is_on)
+        plan = PipelinePlan(work, folds=work.may_fold)
         a_backward = Pass("B", work.num_microbatches // 2)  # the first and the last may be whole where most are not
         splits = work.kind.trains and plan.pipeline_order.is_split(0, a_backward)
         return estimate_of_plan(
@@ -76,35 +77,29 @@ class ModelRun(ScenarioRun):
 
     def _simulate(self, options: RunOptions) -> Simulated:
         work = self.work
-        plan = PipelinePlan(work, folds=not work.jitter.is_on)
+        plan = PipelinePlan(work, folds=work.may_fold)
         plan.costs.pairs.is_on, plan.costs.loads.is_on = options.pairs, IMBALANCE_BOUND in options.wanted
         run = self.run_plan(
             jittered(under(plan, work.what_if), work.jitter, work.seed),
             options,
             keep_ended=options.pairs,
         )
-        stages, path = stages_ns(run.trace), path_ns(run.trace)
-        memory = _memory(work, run)
-        mesh, explanations = self._mesh_metrics()
-        num_runs = 1
-        if work.model.experts:
-            mesh[EXCHANGE] = True  # the run has ended
-            explanations[EXCHANGE] = _how_exchange_is_entered(work)
-        if BLOCKING_EXCHANGE in options.wanted:
-            mesh[BLOCKING_EXCHANGE], explanations[BLOCKING_EXCHANGE], num_probes = _try_blocking_exchange(work)
-            num_runs += num_probes
+        stages, memory = stages_ns(run.trace), _memory(work, run)
+        found, why, num_runs = self._exchange_metrics(options)
         if IMBALANCE_BOUND in options.wanted:
-            mesh[IMBALANCE_BOUND] = imbalance_bound(work, plan.costs.loads, run.trace.num_of)
+            found[IMBALANCE_BOUND] = imbalance_bound(work, plan.costs.loads, run.trace.num_of)
+        mesh = cache(self._mesh_metrics)
         return Simulated(
             run=run,
-            metrics=metrics_of(run.trace, stages, _quantities(work, run)),
-            path_ns=path,
+            find_metrics=cache(lambda: metrics_of(run.trace, stages, _quantities(work, run))),
+            find_path_ns=cache(lambda: path_ns(run.trace)),
             stages_ns=stages,
             memory=memory,
-            mesh=mesh,
-            explanations=explanations | explain_run(work, stages, memory),
-            bounds=bounds_of(work, num_dropped=run.tokens_dropped),
-            wire_times_s=all_reduce_wire_times_s(work),
+            find_mesh=cache(lambda: mesh()[0] | found),
+            find_explanations=cache(lambda: mesh()[1] | why | explain_run(work, stages, memory)),
+            find_bounds=cache(lambda: bounds_of(work, num_dropped=run.tokens_dropped)),
+            find_wire_times_s=cache(lambda: all_reduce_wire_times_s(work)),
+            num_tokens=work.batch_tokens * work.batches,
             num_nodes=work.cluster.num_nodes,
             batches=work.batches,
             num_runs=num_runs,
@@ -113,6 +108,16 @@ class ModelRun(ScenarioRun):
             choices=list(plan.costs.transfers.choices.values()),
             pairs=pair_use(plan, run) if options.pairs and not work.what_if else None,
         )
+
+    def _exchange_metrics(self, options: RunOptions) -> tuple[dict[str, Value], dict[str, str], int]:
+        """Return whether exchanges end and a sentence on each, of a run that has ended, and the runs that this took."""
+        found, why, num_runs = dict[str, Value](), dict[str, str](), 1
+        if self.work.model.experts:
+            found[EXCHANGE], why[EXCHANGE] = True, _how_exchange_is_entered(self.work)
+        if BLOCKING_EXCHANGE in options.wanted:
+            found[BLOCKING_EXCHANGE], why[BLOCKING_EXCHANGE], num_probes = _try_blocking_exchange(self.work)
+            num_runs += num_probes
+        return found, why, num_runs
 
     def _mesh_metrics(self) -> tuple[dict[str, Value], dict[str, str]]:
         """Return the metrics of the mesh, and a sentence on each that needs one."""
@@ -169,7 +174,7 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
     trains = work.kind.trains
     head_flops = 2.0 * work.num_heads * model.num_embedding_params * head_tokens
     layer_flops, layer_flops_causal = (
-        model.flops_per_token(work.sequence_length, causal=is_causal, with_head=False, with_mtp=trains) * tokens
+        model.flops_per_token(work.attended_length, causal=is_causal, with_head=False, with_mtp=trains) * tokens
         - 2.0 * model.num_expert_params * run.tokens_dropped
         for is_causal in (False, True)
     )
@@ -177,11 +182,11 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
     if work.recompute.num_layers is not None:
         again = [layer for layer in work.layers if work.recompute_of(layer).kind == "full"]
         recomputed = tokens * sum(
-            count * layer.flops_per_token(work.sequence_length, causal=False)
+            count * layer.flops_per_token(work.attended_length, causal=False)
             for layer, count in model.layer_kinds(again)
         )
     elif work.recompute.kind != "full":
-        per_token = model.recomputed_flops_per_token(work.recompute, work.sequence_length, with_mtp=trains)
+        per_token = model.recomputed_flops_per_token(work.recompute, work.attended_length, with_mtp=trains)
         recomputed = per_token * tokens
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     return RunQuantities(

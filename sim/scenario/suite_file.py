@@ -57,7 +57,7 @@ class SuiteSpec(Section):
     include: Annotated[tuple[Text, ...], Field(max_length=_MAX_TABLES)] = ()
     """Cases of other suites that belong to this one as well, as paths from the suite's folder."""
     ranking: Flag = False
-    """Whether the order of strategies for one work on one cluster is held against the measured order as well."""
+    """Whether the order of strategies for one work on one cluster is compared with the measured order as well."""
     fitted: Annotated[
         dict[str, Annotated[tuple[Selector, ...], Field(min_length=1, max_length=_MAX_TABLES)]],
         Field(max_length=_MAX_TABLES),

@@ -7,26 +7,27 @@ The first run is what the others are compared with. Of each run
     part = mean over stages of what the stages account gives it         parts sum to the step time
     difference of a part = part of the run - part of the first          they sum to the difference of the step times
 
-A run is simulated, or read from the `result.json` of an earlier one; of those only what the file says is compared.
+A run is simulated, or read from the `result.json` of an earlier one (`sim.run.saved`); of those only what the file
+says is compared, and without the arrays in its folder the run has no trace.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from sim.engine.trace import Trace
 from sim.errors import InvalidValueError
 from sim.results.accounts import CATEGORIES
 from sim.results.catalog import CATALOG
 from sim.run.resources import NO_LIMITS, Limits
+from sim.run.saved import SavedRun, is_saved, read_saved
+from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
-from sim.scenario.file_bytes import parse_json, read_input_text
 from sim.scenario.load import load_scenario
 
-__all__ = ["Compared", "Comparison", "compare_runs"]
+__all__ = ["Compared", "Comparison", "compare_runs", "compared_run"]
 
-_MAX_BYTES: Final = 1 << 28
-"""The largest saved result that is read."""
 _FEWEST: Final = 2
 _SAME_WORK: Final = 1e-6
 """Tokens of two runs that differ by less are the same work."""
@@ -45,6 +46,44 @@ class Compared:
     """Metrics by name, SI units."""
     parts_ns: Mapping[str, float]
     """Part of the stages account -> mean over stages; they sum to the step time."""
+    trace: Trace | None = None
+    """What happened when; None of a saved result whose arrays are not there."""
+
+    @classmethod
+    def of_simulated(cls, simulated: Simulated, *, name: str | None, source: str) -> "Compared":
+        """Return what is compared of a simulation of the scenario `source`."""
+        return cls(
+            name=name or Path(source).stem,
+            source=source,
+            metrics={key: float(value) for key, value in simulated.values.items() if _is_number(value)},
+            parts_ns=_mean(simulated.stages_ns),
+            trace=simulated.run.trace,
+        )
+
+    @classmethod
+    def of_saved(cls, run: SavedRun, *, source: str) -> "Compared":
+        """Return what is compared of a saved result.
+
+        Raises
+        ------
+        InvalidValueError
+            It is not the result of a run.
+        """
+        data = run.data
+        try:
+            stages = [{str(part): int(ns) for part, ns in stage.items()} for stage in data["stages_ns"]]
+            found = {**data.get("mesh", {}), **_memory(data.get("memory", {})), **data["metrics"]}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _no_result(source) from None
+        if not stages or not {part for stage in stages for part in stage} <= set(CATEGORIES):
+            raise _no_result(source)
+        return cls(
+            name=run.name,
+            source=source,
+            metrics={key: float(value) for key, value in found.items() if key in CATALOG and _is_number(value)},
+            parts_ns=_mean(stages),
+            trace=run.trace,
+        )
 
     @property
     def step_ns(self) -> float:
@@ -63,6 +102,11 @@ class Comparison:
     """Runs, the first of which the others are compared with."""
 
     runs: list[Compared]
+
+    @classmethod
+    def of(cls, runs: Sequence[Compared]) -> "Comparison":
+        """Return the comparison of runs, each under a name of its own."""
+        return cls(runs=_named_apart(runs))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON; times in seconds."""
@@ -89,7 +133,7 @@ def compare_runs(
     limits: Limits = NO_LIMITS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
-    """Compare scenarios, under `changes`, and saved results.
+    """Compare scenarios, under `changes`, and saved results, as they are.
 
     Raises
     ------
@@ -99,47 +143,41 @@ def compare_runs(
     if len(sources) < _FEWEST:
         hint = "For example: moesim compare a.yaml b.yaml"
         raise InvalidValueError("RUN", "be given twice or more", len(sources), hint)
-    if changes and any(_is_saved(source) for source in sources):
-        saved = next(source for source in sources if _is_saved(source))
-        hint = "A saved result cannot be changed: name its scenario."
-        raise InvalidValueError("--set", "be left out with a saved result", saved, hint)
     runs = []
     for done, source in enumerate(sources):
         on_progress(done, len(sources))
-        runs.append(_read(source) if _is_saved(source) else _simulated(source, changes, limits))
-    return Comparison(runs=_named_apart(runs))
+        runs.append(compared_run(source, changes=changes, limits=limits))
+    return Comparison.of(runs)
+
+
+def compared_run(source: str, *, changes: Sequence[str] = (), limits: Limits = NO_LIMITS) -> Compared:
+    """Return what is compared of a saved result, or of a scenario, which is simulated under `changes`.
+
+    Raises
+    ------
+    InvalidValueError
+        The file is neither a scenario nor a result of a run.
+    """
+    if is_saved(source):
+        run = read_saved(source)
+        if run.is_stress_test:
+            raise _no_result(source)
+        return Compared.of_saved(run, source=source)
+    scenario = load_scenario(source, overrides=changes)
+    simulated = simulate_scenario(scenario.without_judgement(), link_timeline=False, limits=limits)
+    return Compared.of_simulated(simulated, name=scenario.spec.name, source=source)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _is_saved(source: str) -> bool:
-    return Path(source).suffix == ".json"
-
-
 def _named_apart(runs: Sequence[Compared]) -> list[Compared]:
     """Return runs of which no two have one name: those that do are named by what they were read from, or numbered."""
     names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        names = [run.source for run in runs]
+    names = [name if names.count(name) == 1 else run.source for name, run in zip(names, runs, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{name} ({number})" for number, name in enumerate(names, start=1)]
-    return [
-        Compared(name=name, source=run.source, metrics=run.metrics, parts_ns=run.parts_ns)
-        for name, run in zip(names, runs, strict=True)
-    ]
-
-
-def _simulated(source: str, changes: Sequence[str], limits: Limits) -> Compared:
-    scenario = load_scenario(source, overrides=changes)
-    simulated = simulate_scenario(scenario.without_judgement(), link_timeline=False, limits=limits)
-    values = {name: value for name, value in simulated.values.items() if _is_number(value)}
-    return Compared(
-        name=scenario.spec.name or Path(source).stem,
-        source=source,
-        metrics={name: float(value) for name, value in values.items()},
-        parts_ns=_mean(simulated.stages_ns),
-    )
+    return [replace(run, name=name) for name, run in zip(names, runs, strict=True)]
 
 
 def _is_number(value: object) -> bool:
@@ -149,28 +187,6 @@ def _is_number(value: object) -> bool:
 def _mean(stages: Sequence[Mapping[str, int]]) -> dict[str, float]:
     """Return the account averaged over stages."""
     return {part: sum(stage.get(part, 0) for stage in stages) / len(stages) for part in CATEGORIES}
-
-
-def _read(source: str) -> Compared:
-    """Return a run from its saved result."""
-    path = Path(source).expanduser()
-    text = read_input_text(path, _MAX_BYTES, hint=_HINT, too_large="Save the result without its trace.")
-    try:
-        data = parse_json(text)
-        stages = [{str(part): int(ns) for part, ns in stage.items()} for stage in data["stages_ns"]]
-        found = {**data.get("mesh", {}), **_memory(data.get("memory", {})), **data["metrics"]}
-        name = data["scenario"].get("name")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _no_result(source) from None
-    unknown = sorted({part for stage in stages for part in stage} - set(CATEGORIES))
-    if not stages or unknown:
-        raise _no_result(source)
-    return Compared(
-        name=name if isinstance(name, str) and name else path.stem,
-        source=source,
-        metrics={key: float(value) for key, value in found.items() if key in CATALOG and _is_number(value)},
-        parts_ns=_mean(stages),
-    )
 
 
 def _memory(memory: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Model
 Each table of the bundled profiles (operation, format and kernel of a device) is split into quarters by groups of
 shapes: a GEMM of one weight at all numbers of tokens is one group, so that no neighbour of a left-out point in its
 series is left in. Each quarter is predicted from the three others ("left out"), and from the whole table ("fitted").
-The errors of all devices together are summarised by operation and format, and held against a limit of each class of
+The errors of all devices together are summarised by operation and format, and compared with a limit of each class of
 operations.
 """
 

@@ -12,7 +12,8 @@ its place. So each what-if is a simulation of its own, of the same scenario with
     mended_gpu_5, ...  one degraded GPU, NIC or link is as it should be
     no_jitter          passes take what they are modelled to take
     even_stages, ...   stages compute as long as the mean stage (`sim.plan.even_stages`)
-    no_stragglers      all of the last three
+    even_lengths       documents give all microbatches attention that takes equally long (`workloads.documents`)
+    no_stragglers      all of the last four
     next device, NIC   the preset that is next in arithmetic and memory, slower in neither; the next rate of NICs
 
     slowdown of a cause    time as it is / time without the cause
@@ -22,7 +23,7 @@ A server runs as long as requests come: what-ifs of it are measured by the mean 
 Gains do not add up: two waits for the same thing are gained once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -34,20 +35,23 @@ from sim.build.cluster import cluster_of
 from sim.build.runtime import runtime_of
 from sim.engine.trace import Trace
 from sim.errors import InvalidValueError
+from sim.results.quantities import format_quantity
 from sim.results.stretches import Stretch, path_stretches
 from sim.run.parallel_runs import Observation, run_many
 from sim.run.resources import NO_LIMITS, Limits
+from sim.run.saved import SavedRun
 from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
+from sim.scenario.cluster_section import DegradedSpec
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, ServingWorkload, TrainingWorkload
 from topology.cluster import Cluster
 from topology.device import Device
 from topology.presets.devices import DEVICES
 from workloads.routing import ROUTINGS
-from workloads.what_if import EVEN_LAST_STAGE, EVEN_STAGES, EVENED, NO_BUBBLE, WHAT_IFS
+from workloads.what_if import CAUSES, EVEN_LAST_STAGE, EVEN_LENGTHS, EVEN_STAGES, NO_BUBBLE, WHAT_IFS
 
-__all__ = ["WhatIfRun", "Why", "explain_step", "path_of_saved"]
+__all__ = ["WhatIfRun", "Why", "explain_step", "stragglers_of_measured", "why_of_saved"]
 
 _NIC_BYTES_PER_S: Final = (12.5e9, 25e9, 50e9, 100e9, 200e9)
 """Rates of InfiniBand and Ethernet NICs, 100 Gb/s to 1.6 Tb/s."""
@@ -94,12 +98,6 @@ class Why:
 
     scenario: Scenario
     simulated: Simulated
-    stretches: list[Stretch]
-    """The longest pieces of the path, in the order of time."""
-    num_hops: int
-    """How often the path goes to another stage."""
-    num_rows: int
-    """Kernels and transfers on the path."""
     what_ifs: list[WhatIfRun]
     """Largest gain first; those that could not be run last."""
     num_left_out: int = 0
@@ -117,6 +115,8 @@ class Why:
             return None
         causes = [one for one in self.what_ifs if one.is_cause and one.time_s and one.gain_s is not None]
         return {
+            "basis": "each by a simulation without it",
+            "as_it_is_s": self.time_s,
             "time_s": without.time_s,
             "slowdown": self.time_s / without.time_s,
             "causes": [
@@ -134,27 +134,24 @@ class Why:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: `path` sums to `step_time_s`, `path_ns` to the same in whole nanoseconds."""
-        path = self.simulated.path_ns
-        step_ns = self.simulated.run.trace.step_ns
+        metric, time_s = _measure(self.simulated)
         return {
             "name": self.scenario.spec.name,
-            "step_time_s": step_ns * 1e-9,
-            "step_ns": step_ns,
-            "path": _parts(path, step_ns),
-            "path_ns": path,
-            "path_rows": self.num_rows,
-            "path_hops": self.num_hops,
-            "stretches": [one.to_dict() for one in self.stretches],
-            "metric": _measure(self.simulated)[0],
-            "time_s": self.time_s,
+            **_path(self.simulated.path_ns, self.simulated.run.trace),
+            "metric": metric,
+            "time_s": time_s,
             "what_ifs": [one.to_dict() for one in self.what_ifs],
             "stragglers": self.stragglers(),
             "warnings": [*self.simulated.warnings, *self._left_out()],
         }
 
     def _left_out(self) -> list[str]:
-        text = f"of the degraded parts the first {_MOST_PARTS} are mended alone, and {self.num_left_out} are not"
-        return [text] if self.num_left_out else []
+        texts = []
+        if self.num_left_out:
+            texts.append(f"of the degraded parts the first {_MOST_PARTS} are mended alone, {self.num_left_out} are not")
+        if isinstance(self.scenario.spec.workload, ServingWorkload):
+            texts.append("what-ifs of a server are balanced routing and better hardware; exchanges stay what they are")
+        return texts
 
 
 def explain_step(
@@ -189,41 +186,85 @@ def explain_step(
         seen = iter(observe())
     done = [one if one.problem else _measured(one, next(seen), metric, time_s) for one in runs]
     done.sort(key=lambda one: (one.gain_s is None, -(one.gain_s or 0.0), one.name))
-    stretches = path_stretches(simulated.run.trace)
-    longest = sorted(stretches, key=lambda one: one.from_ns - one.to_ns)[:_MOST_STRETCHES]
     return Why(
         scenario=bare,
         simulated=simulated,
-        stretches=sorted(longest, key=lambda one: one.from_ns),
-        num_hops=sum(a.stage != b.stage for a, b in pairwise(stretches)),
-        num_rows=sum(one.num_rows for one in stretches),
         what_ifs=done,
         num_left_out=max(0, len(_degraded(bare)) - _MOST_PARTS),
     )
 
 
-def path_of_saved(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `Why.to_dict` returns, of the JSON of a run that was saved or measured: its path, and no what-ifs."""
+def why_of_saved(run: SavedRun) -> dict[str, Any]:
+    """Return what `Why.to_dict` returns, of a run that was saved or measured: its path, and what was replayed of it.
+
+    Raises
+    ------
+    InvalidValueError
+        The arrays of its trace are damaged.
+    """
+    data = run.data
     path = {str(part): int(ns) for part, ns in (data.get("path_ns") or {}).items()}
-    step_ns = sum(path.values())
+    found = _path(path, run.trace)
+    is_measured = "measured" in data["scenario"]
+    warning = (
+        "a measured run cannot be simulated: compare it with a scenario, and ask that for what-ifs"
+        if is_measured
+        else "a saved run is not simulated again: name its scenario for what-ifs"
+    )
     return {
         "name": data["scenario"].get("name"),
-        "step_time_s": step_ns * 1e-9,
-        "step_ns": step_ns,
-        "path": _parts(path, step_ns),
-        "path_ns": path,
-        "path_rows": 0,
-        "path_hops": 0,
-        "stretches": [],
+        **found,
         "metric": "step_time_s",
-        "time_s": step_ns * 1e-9,
+        "time_s": found["step_time_s"],
         "what_ifs": [],
-        "stragglers": None,
-        "warnings": ["a saved run is not simulated again: name its scenario for what-ifs"],
+        "stragglers": stragglers_of_measured(data),
+        "warnings": [*(data.get("warnings") or ()), warning],
+    }
+
+
+def stragglers_of_measured(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what `Why.stragglers` returns, of the JSON of a job that was replayed; None of other runs."""
+    found = data.get("stragglers")
+    if not found:
+        return None
+    as_it_is_s = found["step_time_s"]
+    steps = f"{found['num_steps']} step{'s' if found['num_steps'] != 1 else ''}"
+    return {
+        "basis": f"each by a replay without it; the mean of {steps} is {format_quantity(as_it_is_s, 's')}",
+        "as_it_is_s": as_it_is_s,
+        "time_s": found["ideal_step_time_s"],
+        "slowdown": found["slowdown"],
+        "causes": [
+            {
+                "name": cause["name"],
+                "meaning": cause["meaning"],
+                "time_s": cause["step_time_s"],
+                "gain_s": cause["gain_s"],
+                "slowdown": as_it_is_s / cause["step_time_s"],
+                "share": cause["share"],
+            }
+            for cause in found["causes"]
+        ],
     }
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _path(path_ns: Mapping[str, int], trace: Trace | None) -> dict[str, Any]:
+    """Return the path for JSON: its parts, and in words where there is a trace."""
+    step_ns = sum(path_ns.values())
+    stretches: list[Stretch] = [] if trace is None else path_stretches(trace)
+    longest = sorted(stretches, key=lambda one: one.from_ns - one.to_ns)[:_MOST_STRETCHES]
+    return {
+        "step_time_s": step_ns * 1e-9,
+        "step_ns": step_ns,
+        "path": _parts(path_ns, step_ns),
+        "path_ns": dict(path_ns),
+        "path_rows": sum(one.num_rows for one in stretches),
+        "path_hops": sum(a.stage != b.stage for a, b in pairwise(stretches)),
+        "stretches": [one.to_dict() for one in sorted(longest, key=lambda one: one.from_ns)],
+    }
 
 
 def _parts(path: Mapping[str, int], step_ns: int) -> list[dict[str, Any]]:
@@ -285,27 +326,37 @@ def _without_stragglers(scenario: Scenario, trace: Trace) -> Iterator[WhatIfRun]
     """Yield the run without each cause of straggling, and without all of them."""
     spec, entries = scenario.spec, _degraded(scenario)
     whole: dict[str, object] = {}
+    parts: list[str] = []
     if spec.cluster is not None and entries:
+        yield from _mended(spec.cluster.degraded, entries)
         whole["cluster.degraded"] = []
-        for number, part in enumerate(spec.cluster.degraded[:_MOST_PARTS]):
-            which = getattr(part, part.part)
-            meaning = f"{'GPU' if part.part == 'gpu' else part.part.replace('nic', 'NIC')} {which} were as it should be"
-            rest: dict[str, object] = {"cluster.degraded": entries[:number] + entries[number + 1 :]}
-            yield WhatIfRun(name=f"mended_{part.part}_{which}", meaning=meaning, changes=rest, is_cause=True)
+        parts.append("nothing were degraded")
     if spec.jitter.as_given.is_on:
         exact: dict[str, object] = {f"jitter.{key}": 0.0 for key in ("pass_cv", "rank_spread")}
         yield WhatIfRun(name="no_jitter", meaning="passes took what they are modelled to", changes=exact, is_cause=True)
         whole |= exact
-    parts = ["nothing were degraded"] * bool(entries) + ["no pass varied"] * spec.jitter.as_given.is_on
-    slow = [name for name in _slow_stages(trace) if name not in spec.what_if]
-    for name in slow:
-        evened: dict[str, object] = {"what_if": [*spec.what_if, name]}
-        yield WhatIfRun(name=name, meaning=WHAT_IFS[name].meaning, changes=evened, is_cause=True)
-    if slow:
-        whole["what_if"] = [*spec.what_if, EVEN_STAGES]
+        parts.append("no pass varied")
+    evened = [EVEN_LENGTHS] if isinstance(spec.workload, TrainingWorkload) and spec.workload.documents else []
+    parts += ["the attention of microbatches took equally long"] * len(evened)
+    slow = _slow_stages(trace)
+    for name in (*slow, *evened):
+        if name not in spec.what_if:
+            changes: dict[str, object] = {"what_if": [*spec.what_if, name]}
+            yield WhatIfRun(name=name, meaning=WHAT_IFS[name].meaning, changes=changes, is_cause=True)
     if parts:
+        evened += [EVEN_STAGES] if slow else []
+        whole["what_if"] = [*spec.what_if, *(name for name in evened if name not in spec.what_if)]
         meaning = ", ".join([*parts, *(["stages computed equally long"] if slow else [])])
         yield WhatIfRun(name=_NO_STRAGGLERS, meaning=meaning, changes=whole)
+
+
+def _mended(degraded: Sequence[DegradedSpec], entries: Sequence[dict[str, object]]) -> Iterator[WhatIfRun]:
+    """Yield the run without each degraded part; `entries` are these as they were written."""
+    for number, part in enumerate(degraded[:_MOST_PARTS]):
+        which = getattr(part, part.part)
+        meaning = f"{'GPU' if part.part == 'gpu' else part.part.replace('nic', 'NIC')} {which} were as it should be"
+        rest: dict[str, object] = {"cluster.degraded": [*entries[:number], *entries[number + 1 :]]}
+        yield WhatIfRun(name=f"mended_{part.part}_{which}", meaning=meaning, changes=rest, is_cause=True)
 
 
 def _slow_stages(trace: Trace) -> list[str]:
@@ -331,7 +382,7 @@ def _without_costs(scenario: Scenario, trace: Trace) -> Iterator[WhatIfRun]:
     transfers = {kind for one in WHAT_IFS.values() for kind in one.free_kinds}
     is_passes = isinstance(scenario.spec.workload, PassesWorkload)
     for name, one in WHAT_IFS.items():
-        if name in EVENED:
+        if name in CAUSES:
             continue  # causes of straggling
         if name == NO_BUBBLE:
             applies = trace.num_stages > 1

@@ -1,4 +1,4 @@
-"""Cluster presets beside their datasheets, and clusters and links that cannot be."""
+"""Cluster presets next to their datasheets, and clusters and links that cannot be."""
 
 import math
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_a_node_is_one_nvlink_domain(name):
 
 
 def test_every_preset_says_which_technologies_it_has():
-    """The words that protocols are told apart by."""
+    """The words that protocols are distinguished by."""
     found = {name: (fabric.inside, fabric.between) for name, fabric in FABRICS.items()}
     assert found == {
         "dgx-a100": ("nvlink3", "ib-hdr"),
@@ -150,7 +150,7 @@ def test_two_racks_of_nvl72_are_nodes_of_72():
     """Inside a rack NVLink, between racks the NIC of each GPU."""
     cluster = build_cluster(FABRICS["gb200-nvl72"], 2, DEVICES["gb200"])
     assert (cluster.num_gpus, cluster.gpus_per_node) == (144, 72)
-    assert [cluster.path_class(0, dst) for dst in (71, 72, 73)] == ["node", "rail", "spine"]
+    assert [cluster.paths.path_class(0, dst) for dst in (71, 72, 73)] == ["node", "rail", "spine"]
 
 
 # --- links ---------------------------------------------------------------------------------------------------------

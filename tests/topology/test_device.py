@@ -1,4 +1,4 @@
-"""A device: closed forms of one kernel, properties over shapes, refusals, and measured rows beside modelled ones."""
+"""A device: closed forms of one kernel, properties over shapes, refusals, and measured rows next to modelled ones."""
 
 import math
 from dataclasses import FrozenInstanceError, replace

@@ -10,14 +10,13 @@ import pytest
 from machines import DGX1_V100, NCCL_NDV4
 
 from sim.errors import InvalidValueError
-from topology.cluster import build_cluster
+from topology.cluster import build_cluster, build_graph_cluster
 from topology.files.generations import sm_of_device
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.nics import nics_in_use
 from topology.files.one_node import OneNode, repeat_node
 from topology.files.rocm_smi import is_rocm_smi, rocm_smi_to_node
 from topology.files.topo_matrix import topo_matrix_to_node
-from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import CLUSTERS
 from topology.presets.devices import DEVICES
 
@@ -384,7 +383,7 @@ def test_switches_with_a_link_of_their_own_are_joined():
 
 
 def server_with(*nics, near=4):
-    """Return a server of four GPUs, each beside one of the first `near` NICs; the other NICs are on the CPU."""
+    """Return a server of four GPUs, each next to one of the first `near` NICs; the other NICs are on the CPU."""
     slots = [switch(i, pci(f"0000:{i}1:00.0", gpu(i)), nics[i] if i < near else "") for i in range(4)]
     return nccl_xml_to_node(system(cpu(0, *slots, *nics[near:])))
 
@@ -397,12 +396,12 @@ def card(number, *, speed=400000, name="mlx5_{}", kind="0x020700", **more):
 @pytest.mark.parametrize(
     ("nics", "near", "expected"),
     [
-        ([card(i) for i in range(6)], 4, 4),  # two of them are beside no GPU
+        ([card(i) for i in range(6)], 4, 4),  # two of them are next to no GPU
         ([card(i, speed=400000 if i < 4 else 25000) for i in range(6)], 0, 4),  # front end: slower
         ([card(i, kind="0x020700" if i < 4 else "0x020000") for i in range(6)], 0, 4),  # InfiniBand and Ethernet
         ([card(i, name="mlx5_{}" if i < 4 else "mlx5_bond_{}") for i in range(6)], 0, 4),  # another driver's device
         ([card(i, net=1 if i < 4 else 0) for i in range(5)], 0, 4),  # the file disables it
-        ([card(i, speed=25000 if i < 2 else 400000) for i in range(6)], 2, 4),  # slow NICs beside GPUs
+        ([card(i, speed=25000 if i < 2 else 400000) for i in range(6)], 2, 4),  # slow NICs next to GPUs
         ([card(i) for i in range(4)], 0, 4),
     ],
     ids=["not near", "slower", "Ethernet", "driver", "disabled", "slow and near", "all equal"],

@@ -5,11 +5,11 @@ import pytest
 from machines import DGX1_V100, HGX_H100, NCCL_H100, NCCL_NDV4, PCIE_L40S
 
 from sim.errors import InvalidValueError
+from topology.cluster import build_graph_cluster
 from topology.device import Device
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.one_node import OneNode, repeat_node
 from topology.files.topo_matrix import topo_matrix_to_node
-from topology.graph_cluster import build_graph_cluster
 from topology.presets.devices import DEVICES
 
 H100: Device = DEVICES["h100-sxm"]
@@ -69,7 +69,7 @@ def test_a_server_without_nvlink_has_pcie_and_cpus_alone() -> None:
 
 
 def test_a_dump_of_an_h100_instance_gives_that_instance() -> None:
-    """The dump numbers NICs against GPUs: GPU 0 is beside mlx5_7. Ports have 200 Gb/s, NVLinks 5 + 5 + 4 + 4."""
+    """The dump numbers NICs against GPUs: GPU 0 is next to mlx5_7. Ports have 200 Gb/s, NVLinks 5 + 5 + 4 + 4."""
     node = nccl_xml_to_node(NCCL_H100)
     assert kinds(node.graph) == {"gpu": 8, "nic": 8, "cpu": 2, "pcie": 8, "nvswitch": 1}
     assert rates(node.graph, "nvlink") == {450.0}
@@ -80,7 +80,7 @@ def test_a_dump_of_an_h100_instance_gives_that_instance() -> None:
 
 
 def test_a_file_that_names_devices_by_class_alone_is_understood() -> None:
-    """Azure's file has no GPU and no net elements: eight of each by class, two pairs on a switch, rates not told."""
+    """Azure's file has no GPU and no net elements: eight of each by class, two pairs on a switch, rates not given."""
     node = nccl_xml_to_node(NCCL_NDV4, sm=80)
     assert kinds(node.graph) == {"gpu": 8, "nic": 8, "cpu": 4, "pcie": 4}
     assert {nic.bytes_per_s for nic in node.nics.values()} == {None}
@@ -99,7 +99,7 @@ def test_a_file_that_names_devices_by_class_alone_is_understood() -> None:
     ids=["topo -m", "xml"],
 )
 def test_two_nodes_are_joined_by_rails(node: OneNode, hops: list[str]) -> None:
-    """GPU 0 of both nodes meet over the NIC beside them and its leaf; NIC 0 of the matrix serves no GPU."""
+    """GPU 0 of both nodes meet over the NIC next to them and its leaf; NIC 0 of the matrix serves no GPU."""
     graph = repeat_node(node, 2, name="two", nic_bytes_per_s=50e9)
     cluster = build_graph_cluster(graph, H100, name="two")
     assert (cluster.num_nodes, cluster.num_gpus) == (2, 16)

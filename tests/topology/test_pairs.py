@@ -45,7 +45,7 @@ def test_all_pairs_load_links_as_their_flows_do(exchange, turned):
 
 
 def test_a_large_group_is_summed_one_class_at_a_time_to_the_same():
-    """320 GPUs on 40 nodes: above the size up to which all classes are held at once."""
+    """320 GPUs on 40 nodes: above the size up to which all classes are kept at once."""
     cluster, ranks = make_cluster(40), np.arange(320)
     amount = np.random.default_rng(1).integers(0, 3, (2, 320, 320)).astype(float)
     sums = cluster.pairs(ranks, ranks).sums(amount)

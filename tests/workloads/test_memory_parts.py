@@ -1,4 +1,4 @@
-"""Bytes per GPU: by hand on a tiny model, conserved over ranks, and beside the formulas of Korthikanti et al."""
+"""Bytes per GPU: by hand on a tiny model, conserved over ranks, and next to the formulas of Korthikanti et al."""
 
 from dataclasses import replace
 

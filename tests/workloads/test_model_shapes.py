@@ -1,4 +1,4 @@
-"""Models: parameters beside published counts, FLOPs beside published formulas, and shapes that cannot be."""
+"""Models: parameters next to published counts, FLOPs next to published formulas, and shapes that cannot be."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Tokens on at most M nodes: how probable sets are beside a full list, limits, DeepSeek's rule token by token."""
+"""Tokens on at most M nodes: how probable sets are next to a full list, limits, DeepSeek's rule token by token."""
 
 import math
 from collections import Counter
@@ -36,7 +36,7 @@ def tokens_of(sampler, *, tokens, num_experts, nodes, seed=1):
     """Return the experts of each of so many tokens, as 0 or 1: [T, E]."""
     rng = np.random.default_rng(seed)
     by_choices = sampler.draw(tokens, 1, rng)
-    return choose_weighted_in_groups(by_choices, num_experts // nodes, sampler.expert_tables, rng)
+    return choose_weighted_in_groups(by_choices, num_experts // nodes, sampler.expert_splits, rng)
 
 
 def nodes_of(counts, nodes):
@@ -215,7 +215,7 @@ def test_what_is_not_drawn_is_the_same_or_refused():
         draw(nodes=3, most=1)
 
 
-# --- beside the rule -------------------------------------------------------------------------------------------------
+# --- next to the rule -------------------------------------------------------------------------------------------------
 
 
 def top(scores, k):
@@ -230,7 +230,7 @@ def test_nodes_are_taken_about_as_often_as_by_the_rule_of_deepseek(skew):
     """Affinities are share * Gumbel noise, biased until experts have their inclusion probabilities without a limit.
 
     The rule takes nodes by the sum of their best top_k / M affinities, and experts on the M best nodes. Probabilities
-    of nodes agree within 0.03. Of the copies 2 % go to other experts than by the rule for each 0.1 of skew, beside 2.5
+    of nodes agree within 0.03. Of the copies 2 % go to other experts than by the rule for each 0.1 of skew, next to 2.5
     % that are noise of 32 experts, whose probabilities are off by 0.0026 each.
     """
     num_experts, nodes, most, top_k, tokens = 32, 4, 2, 4, 20_000

@@ -1,4 +1,4 @@
-"""Tokens by way of nodes: distinct tokens beside draws of real ones, and nothing lost or sent twice on the way."""
+"""Tokens by way of nodes: distinct tokens next to draws of real ones, and nothing lost or sent twice on the way."""
 
 from math import comb
 
@@ -33,7 +33,7 @@ def seen_by(chosen, owner):
     return np.array([chosen[:, owner == one].any(axis=1).sum() for one in range(owner.max() + 1)])
 
 
-# --- beside draws ----------------------------------------------------------------------------------------------------
+# --- next to draws ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_favourite_nodes_among_which_tokens_choose_make_few_percent_of_differenc
     limit, skew = {"num_nodes": 8, "max_nodes": most}, Skew(skew=0.6)
     chosen = draw_counts("zipf", num_sources=tokens, tokens=1, skew=skew, **shape, **limit)[0, 0]
     counts, group = chosen.sum(axis=0)[None], np.arange(64) // 8
-    asked = {"num_experts": 64, "top_k": top_k, "seed": 3, "draws": [(0, 0)], "num_nodes": 8, "max_nodes": most}
-    chances = node_probabilities("zipf", skew=skew, **asked)
+    requested = {"num_experts": 64, "top_k": top_k, "seed": 3, "draws": [(0, 0)], "num_nodes": 8, "max_nodes": most}
+    chances = node_probabilities("zipf", skew=skew, **requested)
     for owner, off in ((np.arange(64) // 2, 0.05), (group, 0.05), (np.arange(64) % 8, 0.05)):
         seen = seen_by(chosen, owner)
         modelled = distinct_tokens(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from sim.errors import InvalidValueError
-from topology.presets.protocols import simple_rate
+from topology.presets.technologies import simple_rate
 
 __all__ = [
     "CPU_LATENCY_S",

@@ -26,7 +26,7 @@ from sim.errors import InvalidValueError
 from topology.files.generations import SOURCES
 from topology.files.nics import Nic, nics_in_use, warnings_of_nics
 from topology.limits import MAX_GPUS
-from topology.presets.protocols import simple_rate
+from topology.presets.technologies import simple_rate
 
 __all__ = ["NUM_SPINES", "OneNode", "join_both_ways", "repeat_node"]
 

@@ -16,7 +16,7 @@ from topology.fabrics.clos import RailOptimised
 from topology.links import LinkKind
 from topology.nodes import CubeMeshNode, MeshNode, NvSwitchNode, PcieServer
 from topology.presets.fitted import FITTED
-from topology.presets.protocols import BETWEEN_NODES, simple_rate
+from topology.presets.technologies import BETWEEN_NODES, simple_rate
 
 __all__ = ["CLUSTERS", "FABRICS", "ClusterPreset", "get_cluster_preset"]
 

@@ -40,18 +40,16 @@ from typing import Final
 from sim.errors import InvalidValueError
 from topology.presets.fitted import DIRECT, FITTED
 from topology.presets.nccl_tuner import BASE_US, HOP_US, NVLS_US, RING_FLOOR_US, TUNERS, Tuner
+from topology.presets.technologies import BETWEEN_NODES, INSIDE_NODES, simple_rate
 
 __all__ = [
     "BETWEEN",
-    "BETWEEN_NODES",
     "INSIDE",
-    "INSIDE_NODES",
     "NO_TIER",
     "Protocol",
     "Tier",
     "build_protocols",
     "protocols_of",
-    "simple_rate",
     "tuner_of",
 ]
 
@@ -140,38 +138,9 @@ class Protocol:
 _NCCL = "NVIDIA/nccl src/graph/tuning.cc"
 _NAMES = ("LL", "LL128", "Simple")
 _US = 1e-6
-_GB = 1e9
 _MOST_LL_OF_NODE = 45e9  # llMaxBws, Hopper, two nodes
 _NICS = 8
 """NICs of the nodes that NCCL's limits between nodes are for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inside:
-    """A technology inside nodes."""
-
-    bus: str
-    """nvlink or pci: which of NCCL's latencies."""
-    simple: float | str
-    """Fraction of the datasheet's bandwidth under Simple; a text: the fitted constant of that name."""
-    most_ll: float
-    """Most bytes/s of LL on one node."""
-    nvls: float | str | None = None
-    """Fraction of what Simple reaches, with the switch reducing; None where it does not."""
-    source: str
-    """Where the fraction under Simple comes from."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Between:
-    """A technology between nodes."""
-
-    simple: float | str
-    """Fraction of the datasheet's bandwidth under Simple; a text: the fitted constant of that name."""
-    has_ll128: bool = True
-    """Whether LL128 runs on it: it needs stores of 128 bytes to arrive whole."""
-    source: str
-    """Where the fraction under Simple comes from."""
 
 
 _LIKE: Final = {"nvlink6": "nvlink5"}
@@ -180,76 +149,6 @@ _HIDDEN: Final = {"nvlink5": 0.5}
 """`hidden_share` of a ring under Simple. NCCL sends a chunk as two slices (ALLREDUCE_CHUNKSTEPS, -SLICESTEPS), so that
 half of a chunk can hide a message: so it is on NVLink 5, where a message takes 10 us; of the shorter messages of NVLink
 3 and 4 nothing is hidden in aic_collectives."""
-
-
-def _nccl(bytes_per_s: float, nominal_bytes_per_s: float) -> float:
-    return bytes_per_s / nominal_bytes_per_s
-
-
-INSIDE_NODES: Final[Mapping[str, _Inside]] = {
-    "nvlink2": _Inside(bus="nvlink", simple=_nccl(20.0, 25), most_ll=39.0 * _GB, source="NCCL topo.h: SM70 20.0 GB/s"),
-    "nvlink3": _Inside(
-        bus="nvlink", simple=_nccl(12 * 20.0, 300), most_ll=87.7 * _GB, source="NCCL topo.h: SM80 20.0 GB/s x 12"
-    ),
-    "nvlink4": _Inside(
-        bus="nvlink",
-        simple=_nccl(18 * 20.6, 450),
-        most_ll=141.0 * _GB,
-        nvls=0.85,
-        source="NCCL topo.h: SM90 20.6 GB/s x 18; nvlsEfficiency",
-    ),
-    "nvlink4-h800": _Inside(
-        bus="nvlink",
-        simple=_nccl(160, 200),
-        most_ll=141.0 * _GB,
-        nvls=0.85,
-        source="DeepEP README: H800 NVLink about 160 of 200 GB/s; NCCL nvlsEfficiency",
-    ),
-    "nvlink5": _Inside(
-        bus="nvlink",
-        simple=_nccl(18 * 40.1, 900),
-        most_ll=282.0 * _GB,
-        nvls=0.74,
-        source="NCCL topo.h: SM100 40.1 GB/s x 18; nvlsEfficiency",
-    ),
-    "nvlink5-nvl72": _Inside(
-        bus="nvlink",
-        simple=_nccl(18 * 40.1, 900),
-        most_ll=282.0 * _GB,
-        nvls="nvlink5-nvl72 NVLS rate",
-        source="NCCL topo.h: SM100 40.1 GB/s x 18",
-    ),
-    "nvlink6": _Inside(
-        bus="nvlink",
-        simple=_nccl(36 * 31.2, 1800),
-        most_ll=282.0 * _GB,
-        nvls=0.74,
-        source="NCCL topo.h: Rubin 31.2 GB/s, x 36 links assumed; LL and NVLS as on NVLink 5",
-    ),
-    "xgmi3": _Inside(bus="nvlink", simple="xgmi3 Simple rate", most_ll=87.7 * _GB, source="fitted; LL as on NVLink 3"),
-    "xgmi4": _Inside(
-        bus="nvlink", simple="xgmi3 Simple rate", most_ll=87.7 * _GB, source="taken to be as on MI300X's xGMI"
-    ),
-    "pcie4": _Inside(
-        bus="pci", simple=_nccl(24.0, 31.5), most_ll=87.7 * _GB, source="NCCL topo.h: PCI_BW, generation 4"
-    ),
-    "pcie5": _Inside(
-        bus="pci", simple=_nccl(48.0, 63.0), most_ll=141.0 * _GB, source="NCCL topo.h: PCI_BW, generation 5"
-    ),
-}
-"""Technologies inside nodes."""
-
-_RATE_OF_NDR = "ib-ndr Simple rate"
-BETWEEN_NODES: Final[Mapping[str, _Between]] = {
-    "ib-edr": _Between(simple=_RATE_OF_NDR, source="taken to be that of NDR"),
-    "ib-xdr": _Between(simple=_RATE_OF_NDR, source="taken to be that of NDR"),
-    "ib-hdr": _Between(simple=_RATE_OF_NDR, source="taken to be that of NDR"),
-    "ib-ndr": _Between(simple=_RATE_OF_NDR, source="fitted"),
-    "roce": _Between(simple=_RATE_OF_NDR, source="taken to be that of InfiniBand NDR: the same NIC"),
-    "tcpxo": _Between(simple="tcpxo Simple rate", has_ll128=False, source="fitted"),
-    "ethernet": _Between(simple=_RATE_OF_NDR, source="taken to be that of InfiniBand NDR"),
-}
-"""Technologies between nodes."""
 
 
 @lru_cache
@@ -288,16 +187,6 @@ def build_protocols(inside: str | None, between: str | None, fitted: Mapping[str
             )
     pair = _Pair(inside, between, fitted)
     return (*pair.rings(), *pair.trees(), *pair.nvls(), *pair.exchanges(), *pair.on_one_node())
-
-
-def simple_rate(technology: str) -> float:
-    """Return the fraction of the datasheet's bandwidth that a technology reaches under Simple.
-
-    >>> simple_rate("nvlink3")
-    0.8
-    """
-    known = INSIDE_NODES[technology] if technology in INSIDE_NODES else BETWEEN_NODES[technology]
-    return FITTED[known.simple].value if isinstance(known.simple, str) else known.simple
 
 
 def tuner_of(inside: str | None) -> Tuner | None:

@@ -169,7 +169,7 @@ def times_of(shapes: Shapes, shape_of: IndexArray, intervals: Intervals, num_lin
     group = np.concatenate([*used, np.zeros(0, dtype=np.intp)]).astype(np.intp)
     shape = np.repeat(np.arange(len(shapes)), [groups.size for groups in used])
     by_group = np.argsort(group, kind="stable")
-    by_shape = np.argsort(shape_of, kind="stable")
+    by_shape = np.lexsort((intervals.start, shape_of))
     first = np.searchsorted(shape_of[by_shape], np.arange(len(shapes) + 1))
     num = np.diff(first)
     busy_ns, overlaps = np.zeros(num_groups, dtype=np.int64), np.zeros(num_groups, dtype=np.bool_)
@@ -294,7 +294,8 @@ def _add_unions(
 
     Interval `numbers` [P] belong to `group` [P], of `busy_ns` and `overlaps` [groups].
     """
-    order = np.lexsort((intervals.start[numbers], group))
+    # intervals of a shape come in the order of their starts: what is to be sorted are a few runs, which are merged
+    order = np.argsort(group * intervals.time_ns.size + intervals.start[numbers], kind="stable")
     group, numbers = group[order], numbers[order]
     apart = np.cumsum(np.diff(group, prepend=group[:1]) != 0) * intervals.time_ns.size  # groups after one another
     start, end = intervals.start[numbers] + apart, intervals.end[numbers] + apart

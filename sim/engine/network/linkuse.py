@@ -17,6 +17,7 @@ edition 1992, section 6.5.2), so the time in which a link is full is that in whi
 How it is added up, so that it grows with the transfers and not with intervals times links: `link_account`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -47,6 +48,8 @@ _MOST_LINKS: Final = 10
 _DIGITS: Final = 9
 """Loads that agree to so many are equal: of those the first links are taken."""
 _NO_NUMBERS: Final = str.maketrans("", "", "0123456789.")
+_BETWEEN_NAMES: Final = "\0"
+"""Stands between the names of all links while numbers are taken out of them at once."""
 _PIECE: Final = 4096
 """Loads of transfers that are added up at a time."""
 
@@ -247,14 +250,17 @@ def link_classes(names: Sequence[str], capacity_bytes_per_s: FloatArray) -> list
     >>> link_classes(["nic0.0->leaf0.0", "nic0.1->leaf0.1"], np.array([25e9, 50e9]))
     ['nic->leaf, 25 GB/s', 'nic->leaf, 50 GB/s']
     """
-    ends = [name.translate(_NO_NUMBERS) for name in names]
-    capacities: dict[str, set[float]] = {}
-    for end, capacity in zip(ends, capacity_bytes_per_s.tolist(), strict=True):
-        capacities.setdefault(end, set()).add(capacity)
-    return [
-        end if len(capacities[end]) == 1 else f"{end}, {capacity / 1e9:.4g} GB/s"
-        for end, capacity in zip(ends, capacity_bytes_per_s.tolist(), strict=True)
-    ]
+    ends = _BETWEEN_NAMES.join(names).translate(_NO_NUMBERS).split(_BETWEEN_NAMES)
+    if len(ends) != len(names):  # no names, or one that holds the mark
+        ends = [name.translate(_NO_NUMBERS) for name in names]
+    pairs = list(zip(ends, capacity_bytes_per_s.tolist(), strict=True))
+    found = dict.fromkeys(pairs)
+    num_capacities = Counter(end for end, _ in found)
+    class_of = {
+        (end, capacity): end if num_capacities[end] == 1 else f"{end}, {capacity / 1e9:.4g} GB/s"
+        for end, capacity in found
+    }
+    return [class_of[pair] for pair in pairs]
 
 
 def hottest_links(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray, classes: Sequence[str]) -> NDArray[np.intp]:
@@ -270,9 +276,10 @@ def hottest_links(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray, class
     busy_s = num_bytes / np.where(capacity_bytes_per_s > 0, capacity_bytes_per_s, np.inf)
     most = busy_s.max(initial=0.0)
     order = np.argsort(-np.round(busy_s / most, _DIGITS), kind="stable") if most else np.zeros(0, dtype=np.intp)
+    order = order[busy_s[order] > 0]
     first: dict[str, int] = {}
-    num_classes = min(len(set(classes)), _MOST_LINKS)
-    for link in order[busy_s[order] > 0].tolist():
+    num_classes = min(len({classes[link] for link in order.tolist()}), _MOST_LINKS)
+    for link in order.tolist():
         first.setdefault(classes[link], link)
         if len(first) == num_classes:
             break

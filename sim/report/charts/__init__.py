@@ -9,7 +9,7 @@ Contents
 - `sim.report.charts.sweep`: small multiples of a sweep.
 - `sim.report.charts.validation`: modelled against published figures.
 - `sim.report.charts.why`: the critical path as a waterfall, and what would be gained.
-- `sim.report.charts.compare`: where the time of several runs goes.
+- `sim.report.charts.compare`: timelines of several runs on one axis, and where their time goes.
 - `sim.report.charts.serving`: requests that were served.
 - `sim.report.charts.ranking`: the measured against the modelled order of strategies.
 """

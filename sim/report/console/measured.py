@@ -24,9 +24,7 @@ def print_replay(data: Mapping[str, Any], console: Console, *, written: Mapping[
     )
     gains = [cause for cause in data["causes"] if cause["gain_s"] > _LEAST * data["step_time_s"]]
     if gains:
-        text += (
-            f" The most is gained by mending {gains[0]['meaning']}: {format_quantity(gains[0]['step_time_s'], 's')}."
-        )
+        text += f" The most would be gained if {gains[0]['meaning']}: {format_quantity(gains[0]['step_time_s'], 's')}."
     console.print(cell(text))
     heading(console, "step time", "mean of all steps")
     table = new_table(console, right=[1])
@@ -38,9 +36,9 @@ def print_replay(data: Mapping[str, Any], console: Console, *, written: Mapping[
         table.add_row(cell(name), cell(format_quantity(data[key], "s")))
     indented(console, table)
     heading(console, "causes", "each mended alone, by a replay")
-    table = new_table(console, "cause", "step time", "gain", "of the slowdown", "that is", right=[1, 2, 3])
+    table = new_table(console, "cause", "step time", "gain", "of the slowdown", "if", right=[1, 2, 3])
     for cause in data["causes"]:
-        share = "–" if cause["share"] is None else f"{100 * cause['share']:.0f} %"
+        share = "–" if cause["share"] is None else f"{round(100 * cause['share'])} %"
         table.add_row(
             cell(cause["name"], "bold" if cause in gains else "dim"),
             cell(format_quantity(cause["step_time_s"], "s")),

@@ -116,16 +116,16 @@ def _print_what_ifs(data: Mapping[str, Any], console: Console) -> None:
 def _print_stragglers(data: Mapping[str, Any], console: Console) -> None:
     """Print what each cause of straggling costs, from the run without it."""
     whole = data["stragglers"]
-    without = f"{format_quantity(whole['time_s'], 's')} without any: a slowdown of {whole['slowdown']:.3f}"
-    heading(console, "stragglers", without)
+    without = f"{format_quantity(whole['time_s'], 's')} without any, a slowdown of {whole['slowdown']:.3f}"
+    heading(console, "stragglers", f"{without}; {whole['basis']}")
     table = new_table(console, "cause", "without it", "slowdown", "of the whole", "if", right=[1, 2, 3])
     for cause in whole["causes"]:
-        is_felt = cause["gain_s"] >= _LEAST * data["time_s"]
+        is_felt = cause["gain_s"] >= _LEAST * whole["as_it_is_s"]
         table.add_row(
             cell(cause["name"], "bold" if is_felt else "dim"),
             cell(format_quantity(cause["time_s"], "s")),
             cell(f"{cause['slowdown']:.3f}"),
-            cell("–" if cause["share"] is None else f"{100 * cause['share']:.0f} %"),
+            cell("–" if cause["share"] is None else f"{round(100 * cause['share'])} %"),
             cell(cause["meaning"]),
         )
     indented(console, table)

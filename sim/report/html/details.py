@@ -4,26 +4,23 @@
 and the command. With the three files in one folder the page can be made again without a simulation.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.build import build
-from sim.engine.trace import COLUMNS, KINDS, STREAMS, LinkUse, Trace
+from sim.engine.trace import Trace
+from sim.results.trace_arrays import lane_arrays
+from sim.run.saved import SavedRun
 from sim.run.scenario_run import Simulated
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.stress.report import expert_tokens
 
-__all__ = ["RunDetails", "arrays_of", "details_from_arrays", "details_of", "with_experts"]
+__all__ = ["RunDetails", "arrays_of", "details_of", "details_of_saved", "with_experts"]
 
-Arrays = Mapping[str, NDArray[Any]]
-
-_NAMES: Final = ("names", "kinds", "link_kinds")
-"""Fields of `LinkUse` that are texts."""
 _MOST_CELLS: Final = 4_000_000
 
 
@@ -86,67 +83,34 @@ def _ranks_of_hosts(trace: Trace, stage: int, lane: int, num_hosts: int) -> list
 
 def arrays_of(details: RunDetails) -> dict[str, NDArray[Any]]:
     """Return the arrays of `details.npz`."""
-    trace = details.trace
-    arrays: dict[str, NDArray[Any]] = {
-        "num_stages": np.array(trace.num_stages),
-        "num_lanes": np.array(trace.num_lanes),
-        "num_rows": np.array(len(trace)),
-        "lane_ranks": trace.lane_ranks,
+    arrays = lane_arrays(details.trace) | {
         "command": np.array(details.command),
         "picture": np.frombuffer(details.picture, dtype=np.uint8),
     }
-    if trace.lane_of is not None:
-        arrays["lane_of"] = trace.lane_of
     if details.rank_tokens is not None:
         arrays["rank_tokens"] = details.rank_tokens
     if details.expert_tokens is not None:
         arrays["expert_tokens"] = details.expert_tokens
         arrays["expert_layers"] = np.array(details.expert_layers, dtype=np.int64)
-    for item in fields(LinkUse):
-        value = getattr(trace.link_use, item.name)
-        if value is not None:
-            arrays[f"link_{item.name}"] = np.array(value, dtype=np.str_) if item.name in _NAMES else value
     return arrays
 
 
-def details_from_arrays(columns: Arrays, arrays: Arrays) -> RunDetails:
-    """Return details from the arrays of `trace.npz` and `details.npz`.
+def details_of_saved(run: SavedRun) -> RunDetails | None:
+    """Return the record of a run that was saved; None where its arrays are not there.
 
     Raises
     ------
-    KeyError, ValueError
-        An array is missing or has a name of a kind or stream that this version does not know.
+    InvalidValueError
+        The arrays are there and cannot be used.
     """
-    num_rows = int(arrays["num_rows"].item())  # the rows of lanes that did not run come after
-    codes = {"stream": STREAMS, "kind": KINDS}
-    table = {
-        name: _codes(columns[name][:num_rows], codes[name]) if name in codes else columns[name][:num_rows]
-        for name in COLUMNS
-    }
-    of_links: dict[str, Any] = {
-        item.name: tuple(arrays[f"link_{item.name}"].tolist()) if item.name in _NAMES else arrays[f"link_{item.name}"]
-        for item in fields(LinkUse)
-        if f"link_{item.name}" in arrays
-    }
-    trace = Trace(
-        columns=table,
-        num_stages=int(arrays["num_stages"].item()),
-        num_lanes=int(arrays["num_lanes"].item()),
-        lane_ranks=arrays["lane_ranks"],
-        lane_of=arrays.get("lane_of"),
-        link_use=LinkUse(**of_links),
-    )
+    trace, arrays = run.trace, run.arrays
+    if trace is None or arrays is None:
+        return None
     return RunDetails(
         trace=trace,
         rank_tokens=arrays.get("rank_tokens"),
         expert_tokens=arrays.get("expert_tokens"),
         expert_layers=tuple(arrays["expert_layers"].tolist()) if "expert_layers" in arrays else (),
-        command=str(arrays["command"].item()),
-        picture=arrays["picture"].tobytes(),
+        command=str(arrays["command"].item()) if "command" in arrays else "",
+        picture=arrays["picture"].tobytes() if "picture" in arrays else b"",
     )
-
-
-def _codes(texts: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return the position of each text in `names`."""
-    unique, inverse = np.unique(texts, return_inverse=True)
-    return np.array([names.index(str(text)) for text in unique], dtype=np.int64)[inverse.ravel()]

@@ -24,6 +24,7 @@ from sim.report.html.evidence import evidence_of
 from sim.report.html.pictures import heats_of, legend_of, link_curves, memory_curve
 from sim.report.html.shell import render_page
 from sim.report.html.spans import DrawnSpans, draw_spans
+from sim.studies.why import stragglers_of_measured
 
 __all__ = ["write_page"]
 
@@ -31,6 +32,8 @@ __all__ = ["write_page"]
 _SECTIONS: Final = (
     ("claims", "Claims", "Is it true? The claims and what decided them"),
     ("helps", "What helps", "What is slow, and what would help most"),
+    ("stragglers", "Stragglers", "What do stragglers cost, cause by cause?"),
+    ("compare", "Differences", "How do other runs differ?"),
     ("timeline", "Timeline", "What happens when"),
     ("accounts", "Time", "Where the time goes"),
     ("memory", "Memory", "Does it fit? Memory of a GPU"),
@@ -55,6 +58,7 @@ def write_page(
     *,
     details: RunDetails | None = None,
     why: Mapping[str, Any] | None = None,
+    comparison: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page of a run.
 
@@ -68,23 +72,32 @@ def write_page(
         The record of the run; without it the page has no timeline.
     why
         The JSON object of `moesim why`, for what would help.
+    comparison
+        What `sim.report.html.compare.comparison_content` says of the run and others.
 
     Raises
     ------
     OSError
         The file could not be written (`sim.report.files` makes it an `OutputError`).
     """
-    Path(path).write_text(_html(data, details, why or {}), encoding="utf-8", newline="\n")
+    Path(path).write_text(_html(data, details, why or {}, comparison or {}), encoding="utf-8", newline="\n")
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _html(data: Mapping[str, Any], details: RunDetails | None, why: Mapping[str, Any]) -> str:
+def _html(
+    data: Mapping[str, Any], details: RunDetails | None, why: Mapping[str, Any], comparison: Mapping[str, Any]
+) -> str:
     """Return the page."""
     trace = details.trace if details is not None and 0 < len(details.trace) <= _MOST_SPANS else None
     drawn = None if trace is None else draw_spans(trace)
-    content = _content(data) | {"what_ifs": sections.what_ifs(why)}
+    content = _content(data) | {
+        "what_ifs": sections.what_ifs(why),
+        "stragglers": sections.stragglers(why.get("stragglers") or stragglers_of_measured(data) or {}),
+        "compare": bool(comparison),
+        "comparison": comparison,
+    }
     if details is not None and len(details.trace) > _MOST_SPANS:
         said = (
             f"The run has {len(details.trace):,} spans, more than the page draws ({_MOST_SPANS:,}): open trace.pftrace."

@@ -23,6 +23,7 @@ __all__ = [
     "meaning_of",
     "memory_rows",
     "percent_of",
+    "stragglers",
     "strategies",
     "uncertainty_rows",
     "what_ifs",
@@ -115,8 +116,9 @@ def percent_of(share: float) -> str:
 
 
 def what_ifs(why: Data) -> list[Row]:
-    """Return the what-ifs of `moesim why`, largest gain first; what became no shorter is left out."""
+    """Return the what-ifs of `moesim why`, largest gain first, but for causes of stragglers and those without gain."""
     as_it_is_s = why.get("time_s") or 0.0
+    causes = {cause["name"] for cause in (why.get("stragglers") or {}).get("causes", ())}
     return [
         {
             "name": one["name"],
@@ -127,8 +129,32 @@ def what_ifs(why: Data) -> list[Row]:
             "percent": format_quantity(round(one["gain_s"] / as_it_is_s, 4), "ratio"),
         }
         for one in why.get("what_ifs") or ()
-        if one.get("gain_s") and one["gain_s"] > 0
+        if one.get("gain_s") and one["gain_s"] > 0 and one["name"] not in causes
     ]
+
+
+def stragglers(found: Data) -> Row:
+    """Return the stragglers of `moesim why`: the time without any, and each cause; nothing where there are none."""
+    if not found:
+        return {}
+    as_it_is_s = found["as_it_is_s"]
+    return {
+        "time": format_quantity(found["time_s"], "s"),
+        "as_it_is": format_quantity(as_it_is_s, "s"),
+        "slowdown": f"{found['slowdown']:.3f}",
+        "basis": found["basis"],
+        "rows": [
+            {
+                "name": cause["name"],
+                "meaning": cause["meaning"],
+                "time": format_quantity(cause["time_s"], "s"),
+                "slowdown": f"{cause['slowdown']:.3f}",
+                "of_whole": "–" if cause["share"] is None else f"{round(100 * cause['share'])} %",
+                "share": max(0.0, cause["share"] or 0.0),
+            }
+            for cause in sorted(found["causes"], key=lambda one: -one["gain_s"])
+        ],
+    }
 
 
 def accounts(data: Data) -> Row:

@@ -161,7 +161,7 @@ class Bands:
 
     @property
     def styles(self) -> set[str]:
-        """Which of foreign, stalled and idle are shown beside the kinds."""
+        """Which of foreign, stalled and idle are shown next to the kinds."""
         foreign = {"foreign"} if "foreign" in self.bars and len(self.bars["foreign"]) else set()
         return {"idle"} | foreign | ({"stalled"} if self._stalls is not None and self._stalls[0].size else set())
 

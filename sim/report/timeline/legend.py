@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import KINDS
 from sim.report.canvas import Sheet, text_width_px
+from sim.report.console.timelines import PASS_NAMES
 from sim.report.palette import CATEGORY_COLOURS, INK, KIND_COLOURS, MICROBATCH_HUES, STALLED, SUBTLE, pass_colours
 from sim.report.timeline.spent import WAITING
 from sim.results.accounts import COMPUTE_CATEGORIES
 
-__all__ = ["PASS_NAMES", "ROW_PX", "Entry", "draw_legend", "flow", "legend_entries"]
+__all__ = ["ROW_PX", "Entry", "draw_legend", "flow", "legend_entries", "part_entries"]
 
 ROW_PX: Final = 19
 """Height of a row."""
@@ -24,13 +25,6 @@ _AFTER_PATCH_PX: Final = 5
 _AFTER_ENTRY_PX: Final = 13
 _BEFORE_HEADING_PX: Final = 9
 
-PASS_NAMES: Final[Mapping[str, str]] = {
-    "F": "F forward",
-    "B": "B backward",
-    "W": "W weight gradient",
-    "O": "O gradients and optimizer",
-}
-"""Name of each kind of pass."""
 _STALLED: Final = "stalled: waits for the host, a hot rank or anything else"
 _STYLED: Final[Sequence[tuple[str, str]]] = (
     ("foreign", "foreign: computes experts for other stages, a line per GPU"),
@@ -87,6 +81,12 @@ def legend_entries(
             entries.append(Entry(label=heading))
             entries += [Entry(label=_label(kind), patches=(KIND_COLOURS[kind],)) for kind in found]
     return entries + [_patch(style, label) for style, label in _STYLED if style in styles and style not in spent]
+
+
+def part_entries(parts: Sequence[str]) -> list[Entry]:
+    """Return the entries of a bar that divides a step into categories of the accounts of time, but for idle time."""
+    shown = [_patch(part, _label(part)) for part in parts if part != "idle"]
+    return [Entry(label="mean of stages"), *shown] if shown else []
 
 
 def _patch(category: str, label: str) -> Entry:

@@ -29,6 +29,8 @@ _MAX_MEMBERS: Final = 10_000
 _ENTRY: Final = b"PK\x01\x02"
 """Start of an entry in the directory of an archive."""
 _MAX_HEADER_BYTES: Final = 1 << 16
+_NUMBERS: Final = "iuf"
+"""Kinds of NumPy's dtypes that are real numbers."""
 UNREADABLE: Final = (
     ValueError,
     EOFError,
@@ -60,7 +62,14 @@ class _Header(NamedTuple):
     num_bytes: int
 
 
-def npz_arrays(path: Path, content: bytes, wanted: Callable[[Iterable[str]], Iterable[str]]) -> dict[str, Array]:
+def npz_arrays(
+    path: Path,
+    content: bytes,
+    wanted: Callable[[Iterable[str]], Iterable[str]],
+    *,
+    has_texts: bool = False,
+    most_bytes: int = MAX_UNPACKED_BYTES,
+) -> dict[str, Array]:
     """Return the arrays of an NPZ file by name.
 
     Parameters
@@ -69,15 +78,20 @@ def npz_arrays(path: Path, content: bytes, wanted: Callable[[Iterable[str]], Ite
         The file, for errors, and its bytes.
     wanted
         Names of the arrays in the file -> names of the arrays that are read.
+    has_texts
+        Whether arrays may hold texts, and not numbers alone.
+    most_bytes
+        The limit of the arrays that are read, unpacked.
 
     Raises
     ------
     InvalidValueError
         The file is damaged, or its arrays are too large or hold no numbers.
     """
+    kinds = _NUMBERS + "U" if has_texts else _NUMBERS
     try:
         with warnings.catch_warnings(action="ignore"):  # on headers of Python 2 and of odd types
-            return _arrays_of(path, open_archive(path, content), wanted)
+            return _arrays_of(path, open_archive(path, content), wanted, kinds, most_bytes)
     except InvalidValueError:
         raise
     except UNREADABLE:
@@ -119,7 +133,7 @@ def open_archive(path: Path, content: bytes) -> zipfile.ZipFile:
     return archive
 
 
-def check_unpacked(path: Path, num_bytes: int) -> None:
+def check_unpacked(path: Path, num_bytes: int, most_bytes: int = MAX_UNPACKED_BYTES) -> None:
     """Refuse arrays that are too large, before they are unpacked.
 
     Raises
@@ -127,8 +141,8 @@ def check_unpacked(path: Path, num_bytes: int) -> None:
     InvalidValueError
         They are.
     """
-    if num_bytes > MAX_UNPACKED_BYTES:
-        rule = f"unpack to at most {MAX_UNPACKED_BYTES >> 20} MiB"
+    if num_bytes > most_bytes:
+        rule = f"unpack to at most {most_bytes >> 20} MiB"
         raise refusal(path, rule, f"{num_bytes / (1 << 20):,.0f} MiB", "Record fewer steps, or sum them.")
 
 
@@ -136,30 +150,34 @@ def check_unpacked(path: Path, num_bytes: int) -> None:
 
 
 def _arrays_of(
-    path: Path, archive: zipfile.ZipFile, wanted: Callable[[Iterable[str]], Iterable[str]]
+    path: Path,
+    archive: zipfile.ZipFile,
+    wanted: Callable[[Iterable[str]], Iterable[str]],
+    kinds: str,
+    most_bytes: int,
 ) -> dict[str, Array]:
     """Return the wanted arrays of an archive, the headers of all of them read first."""
     members = {name.removesuffix(".npy"): name for name in archive.namelist()}
     names, num_bytes, arrays = list(wanted(members)), 0, dict[str, Array]()
     for name in names:
         with archive.open(members[name]) as stream:
-            num_bytes += _header(path, name, stream).num_bytes
-    check_unpacked(path, num_bytes)
+            num_bytes += _header(path, name, stream, kinds).num_bytes
+    check_unpacked(path, num_bytes, most_bytes)
     for name in names:
         with archive.open(members[name]) as stream:
             arrays[name] = _array(path, stream)
     return arrays
 
 
-def _header(path: Path, name: str, stream: IO[bytes]) -> _Header:
-    """Return the header of an array; refuse an array of something else than real numbers."""
+def _header(path: Path, name: str, stream: IO[bytes], kinds: str = _NUMBERS) -> _Header:
+    """Return the header of an array; refuse an array of another kind than `kinds`, letters of NumPy's dtypes."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(stream)
     rule, hint = f"have real numbers in {name}", "Write them as integers."
     if version not in read:  # later ones are of arrays with named fields
         raise refusal(path, rule, "named fields", hint)
     shape, _, dtype = read[version](stream, max_header_size=_MAX_HEADER_BYTES)
-    if dtype.kind not in "iuf":
+    if dtype.kind not in kinds:
         raise refusal(path, rule, f"dtype {dtype}"[:80], hint)
     if min(shape, default=0) < 0:
         raise refusal(path, f"have an array {name} of a shape", "a negative size", "Write it with NumPy.")

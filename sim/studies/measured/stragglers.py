@@ -36,7 +36,9 @@ class Cause:
     """Operations that may be slow, and the job without that."""
 
     name: str
+    """Short name, such as `last stage`."""
     meaning: str
+    """What is mended, as it follows `if`."""
     step_time_s: float
     """Mean step time where these take their ideal time."""
     gain_s: float
@@ -114,17 +116,19 @@ def _candidates(job: Job, ideal_s: NDArray[np.float64]) -> Iterator[_Candidate]:
     last = operations.num_stages - 1
     for stage in range(min(operations.num_stages, _MOST_STAGES)):
         name = "last stage" if stage == last and last else f"stage {stage}"
-        yield name, f"all operations of stage {stage}", operations.stage == stage, ideal_s
+        yield name, f"operations of stage {stage} took their ideal time", operations.stage == stage, ideal_s
     for stage, replica in _slowest_workers(operations, job.own_s, is_pass):
         chosen = (operations.stage == stage) & (operations.dp_rank == replica)
-        yield f"worker {replica}.{stage}", f"all operations of replica {replica}, stage {stage}", chosen, ideal_s
+        meaning = f"operations of replica {replica}, stage {stage} took their ideal time"
+        yield f"worker {replica}.{stage}", meaning, chosen, ideal_s
     for name, names in (("forward passes", (FORWARD,)), ("backward passes", (BACKWARD,))):
-        yield name, "all of them, on all workers", np.isin(operations.optype, names), ideal_s
+        yield name, f"{name} of all workers took their ideal time", np.isin(operations.optype, names), ideal_s
     others = ~is_pass
-    yield "all but passes", "transfers, collectives, optimizer and garbage collection", others, ideal_s
+    meaning = "transfers, collectives, optimizer and garbage collection took their ideal time"
+    yield "all but passes", meaning, others, ideal_s
     yield (
         "microbatches",
-        "each worker's passes of a kind take equally long within a step, as with equal sequence lengths",
+        "each worker's passes of a kind took equally long within a step, as with equal sequence lengths",
         is_pass,
         _even_microbatches(operations, job.own_s, is_pass),
     )

@@ -112,7 +112,7 @@ def test_axes_one_by_one_equal_the_name() -> None:
 def test_an_overridden_bandwidth_reaches_the_links(key: str, value: str, field: str) -> None:
     """And a slower link never makes the step faster here, where nothing else changes."""
     slow = load_scenario_text(SMALL, overrides=[f"{key}={value}"])
-    links = getattr(build(slow).work.cluster.spec, field)
+    links = getattr(build(slow).work.cluster.links.spec, field)
     assert links.bandwidth_bytes_per_s in (12.5e9, 100e9)
     base = simulate_scenario(load_scenario_text(SMALL))
     assert simulate_scenario(slow).metrics["step_time_s"] >= base.metrics["step_time_s"]
@@ -156,7 +156,7 @@ def test_given_pass_times_make_the_closed_form(schedule: str) -> None:
 
 
 def test_every_name_of_the_catalogue_has_a_value_in_a_run() -> None:
-    """What a claim may name, a run can answer (the exchange is probed where asked for), or one of the other kinds."""
+    """What a claim may name, a run can answer (the exchange is probed where requested), or one of the other kinds."""
     values = simulate_scenario(load_scenario_text(SMALL), wanted=frozenset({"blocking_exchange_completes"})).values
     others = [set(simulate_scenario(load_scenario_text(text)).values) for text in (ALL_REDUCE, HELD, SERVED)]
     assert set(CATALOG) <= set(values).union(*others)

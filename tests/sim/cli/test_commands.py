@@ -340,8 +340,8 @@ def test_a_scenario_that_cannot_be_is_refused_before_anything_runs(
 
 def test_a_deadlock_ends_with_3_and_names_the_cycle(moesim: Callable[..., Said]) -> None:
     """The spanning exchange as a blocking collective of all ranks."""
-    asked = ("run", "ep64_tp16_pp4", *SMALL, "--set", "parallel.exchange=blocking", "--set", "claims=[]")
-    said = moesim(*asked, "--json")
+    arguments = ("run", "ep64_tp16_pp4", *SMALL, "--set", "parallel.exchange=blocking", "--set", "claims=[]")
+    said = moesim(*arguments, "--json")
     assert said.code == 3
     error = json.loads(said.out)["error"]
     assert error == dict.fromkeys(["file", "line", "field", "rule", "value", "cure"]) | {"message": error["message"]}

@@ -36,8 +36,8 @@ def test_a_closed_pipe_is_silent(arguments):
     os.close(reading)
     process = start(arguments, stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (0, b"")
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here to stand for a full disk")
@@ -46,9 +46,9 @@ def test_a_full_disk_is_a_message(arguments):
     """Standard output cannot be written: the reason and a hint, exit code 4."""
     with Path("/dev/full").open("wb") as full:
         process = start(arguments, stdout=full, stderr=subprocess.PIPE)
-        _, told = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
     message = "moesim: standard output: No space left on device. Make room, or write somewhere else.\n"
-    assert (process.returncode, told.decode()) == (4, message)
+    assert (process.returncode, stderr.decode()) == (4, message)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="streams are closed otherwise here")
@@ -64,9 +64,9 @@ def test_a_closed_standard_output_is_a_message_and_nothing_is_run(arguments, how
 
     out = ["--out", str(tmp_path / "out")] if arguments[0] == "run" else []
     process = start([*arguments, *out], stderr=subprocess.PIPE, preexec_fn=close)
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     message = "moesim: standard output: it is closed. Leave it open, or send it to a file.\n"
-    assert (process.returncode, told.decode()) == (4, message)
+    assert (process.returncode, stderr.decode()) == (4, message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,15 +94,15 @@ def test_a_refusal_that_cannot_be_printed_keeps_its_exit_code():
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
 @pytest.mark.parametrize("delay_s", [0.2, 1.0, 3.0])
 def test_an_interrupt_ends_a_run_and_its_processes(tmp_path, delay_s):
-    """As at a terminal, all processes of the run are told; one word is left, exit code 130, and no file."""
+    """As at a terminal, all processes of the run are signalled; one word is left, exit code 130, and no file."""
     out = tmp_path / "out"
     arguments = ["run", "ep64_tp16_pp4", "--set", "workload.batches=64", "--out", str(out), "--jobs", "2"]
     process = start(arguments, READY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"  # else a loaded machine has not come to the command
     time.sleep(delay_s)
     os.killpg(process.pid, signal.SIGINT)
-    printed, told = process.communicate(timeout=60)  # its processes hold the pipes: they have ended as well
-    assert (process.returncode, printed, told.decode()) == (130, b"", "interrupted\n")
+    printed, stderr = process.communicate(timeout=60)  # its processes hold the pipes: they have ended as well
+    assert (process.returncode, printed, stderr.decode()) == (130, b"", "interrupted\n")
     assert not out.exists()
 
 
@@ -120,8 +120,8 @@ def test_a_file_that_does_not_fit_is_a_message_and_no_half_file(tmp_path):
         stderr=subprocess.PIPE,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
     )
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 4
-    assert told.decode().startswith(f"moesim: {out}")
-    assert told.decode().endswith(": File too large. Make room or choose another folder.\n")
+    assert stderr.decode().startswith(f"moesim: {out}")
+    assert stderr.decode().endswith(": File too large. Make room or choose another folder.\n")
     assert {path.name for path in out.iterdir()} <= {"result.json"}

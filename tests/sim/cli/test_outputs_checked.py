@@ -31,7 +31,7 @@ FILES = [
 
 
 @pytest.fixture
-def told(monkeypatch, capsys, tmp_path):
+def refusal(monkeypatch, capsys, tmp_path):
     """Return a command that must not simulate, nor change the folder it runs in; it returns exit code and message."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "o/result.json").mkdir(parents=True)
@@ -59,29 +59,29 @@ def told(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(("folder", "code", "message"), FOLDERS)
-def test_a_folder_that_cannot_be_written_is_refused_before_a_run(told, folder, code, message):
+def test_a_folder_that_cannot_be_written_is_refused_before_a_run(refusal, folder, code, message):
     """A minute of simulation is not thrown away."""
-    assert told("run", "good.yaml", "--out", folder) == (code, message)
+    assert refusal("run", "good.yaml", "--out", folder) == (code, message)
 
 
 @pytest.mark.parametrize(("file", "code", "message"), FILES)
-def test_a_file_that_cannot_be_written_is_refused_before_a_run(told, file, code, message):
+def test_a_file_that_cannot_be_written_is_refused_before_a_run(refusal, file, code, message):
     """Its folder must exist."""
-    assert told("timeline", "good.yaml", "-o", file) == (code, message)
+    assert refusal("timeline", "good.yaml", "-o", file) == (code, message)
 
 
 @pytest.mark.parametrize(
     "arguments", [("run", "good.yaml", "--out", "o/new/er"), ("timeline", "good.yaml", "-o", "o/x.png")]
 )
-def test_a_folder_without_permission_is_refused_before_a_run(told, monkeypatch, arguments):
+def test_a_folder_without_permission_is_refused_before_a_run(refusal, monkeypatch, arguments):
     """The existing folder decides, because the folders below it would be made in it."""
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != Path("o"))
-    assert told(*arguments) == (4, f"{arguments[-1]}: Permission denied. {CURE}")
+    assert refusal(*arguments) == (4, f"{arguments[-1]}: Permission denied. {CURE}")
 
 
-def test_a_file_to_start_from_has_a_name(told):
+def test_a_file_to_start_from_has_a_name(refusal):
     """An empty text would be the folder the command runs in."""
-    assert told("init", "") == (2, "FILE must be a path, got an empty text. For example: moesim init mine.yaml")
+    assert refusal("init", "") == (2, "FILE must be a path, got an empty text. For example: moesim init mine.yaml")
 
 
 def test_a_home_that_the_shell_left_is_put_in(monkeypatch, capsys, tmp_path):

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from sim.report.html.details import arrays_of, details_from_arrays, details_of
+from sim.report.files import npz_bytes
+from sim.report.html.details import arrays_of, details_of, details_of_saved
+from sim.run.saved import SavedRun
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
 
@@ -30,14 +32,18 @@ def test_the_page_of_a_saved_result_is_the_page_of_its_run(moesim, tmp_path):
     )
 
 
-def test_folded_lanes_stay_folded_in_what_is_saved():
+def test_folded_lanes_stay_folded_in_what_is_saved(tmp_path):
     changes = ["parallel.strategy=EP4_TP1_PP2_DP4", "parallel.convention=megatron", "cluster.num_nodes=1"]
     changes += ["alternatives=[]", "rivals=[]", "claims=[]", "workload.batches=1", "workload.microbatches=2"]
     details = details_of(simulate_scenario(load_scenario("ep64_tp16_pp4", overrides=changes)))
-    again = details_from_arrays(details.trace.arrays(), arrays_of(details))
+    (tmp_path / "trace.npz").write_bytes(npz_bytes(details.trace.arrays()))
+    (tmp_path / "details.npz").write_bytes(npz_bytes(arrays_of(details)))
+    again = details_of_saved(SavedRun(path=tmp_path / "result.json", data={}))
     assert again.trace.num_of == details.trace.num_of
     assert all(np.array_equal(again.trace.columns[name], details.trace.columns[name]) for name in again.trace.columns)
     assert np.array_equal(again.rank_tokens, details.rank_tokens)
+    whole, again_whole = details.trace.arrays(), again.trace.arrays()
+    assert all(np.array_equal(again_whole[name], whole[name]) for name in whole)
 
 
 def test_a_result_that_says_little_has_a_page_of_what_it_says(moesim, tmp_path):

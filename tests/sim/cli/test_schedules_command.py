@@ -30,8 +30,8 @@ def run(monkeypatch, capsys, *words):
     monkeypatch.setattr(sys, "argv", ["moesim", "schedules", *words])
     with pytest.raises(SystemExit) as ended:
         main()
-    told = capsys.readouterr()
-    return ended.value.code or 0, told.out, told.err
+    stderr = capsys.readouterr()
+    return ended.value.code or 0, stderr.out, stderr.err
 
 
 def test_every_schedule_of_the_table_has_a_row_or_a_reason():
@@ -118,7 +118,7 @@ def test_passes_with_held_bytes_say_what_a_stage_holds_at_most():
 
 
 def test_layers_given_by_hand_are_divided_over_the_chunks_of_schedules_that_have_more():
-    """Each stage keeps its own; the chunks beside embedding and head are the lighter ones."""
+    """Each stage keeps its own; the chunks next to embedding and head are the lighter ones."""
     rows = {row["schedule"]: row["set"] for row in compare_schedules(load_scenario_text(SPLIT)).to_dict()["rows"]}
     assert rows["1f1b"] == {}
     assert rows["interleaved"] == {"parallel.vpp": 2, "parallel.stage_layers": [1, 2, 2, 1, 1, 1, 1, 1]}
@@ -200,15 +200,15 @@ def test_json_is_one_object_with_rows_and_refusals(monkeypatch, capsys, tmp_path
 
 def test_forward_passes_have_no_schedule(monkeypatch, capsys):
     """Refused with the place in the file."""
-    code, _, told = run(monkeypatch, capsys, "ep64_tp16_pp4")
+    code, _, stderr = run(monkeypatch, capsys, "ep64_tp16_pp4")
     assert code == 2
-    assert "workload.kind must be training or passes, got forward" in told
+    assert "workload.kind must be training or passes, got forward" in stderr
 
 
 def test_help_names_an_example():
     """In a process of its own, as a user calls it."""
     program = "from sim.cli import main; main()"
-    told = subprocess.run(
+    stderr = subprocess.run(
         [sys.executable, "-c", program, "schedules", "--help"], capture_output=True, text=True, check=True
     )
-    assert "moesim schedules ep64_tp16_pp4_training" in " ".join(told.stdout.split())
+    assert "moesim schedules ep64_tp16_pp4_training" in " ".join(stderr.stdout.split())

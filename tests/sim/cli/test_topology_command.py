@@ -91,13 +91,13 @@ def test_a_load_of_another_cluster_is_refused(topology: Command, tmp_path: Path)
     result = tmp_path / "result.json"
     links = [{"name": f"{a}->{b}", "utilisation": 0.5} for a, b in build_graph(FABRICS["dgx-h100"], 2).edges]
     result.write_text(json.dumps({"links": links}), encoding="utf-8")
-    code, _, told = topology("ep64_tp16_pp4", "-o", tmp_path / "x.png", "--load", result)
+    code, _, stderr = topology("ep64_tp16_pp4", "-o", tmp_path / "x.png", "--load", result)
     assert code == 2
-    assert "--load must have all 448 links of" in told
+    assert "--load must have all 448 links of" in stderr
 
 
 def test_a_yaml_that_could_not_be_read_back_is_not_written(topology: Command, tmp_path: Path) -> None:
     """64 nodes are more than 10,000 values."""
-    code, _, told = topology("ep64_tp16_pp4", "--set", "cluster.num_nodes=64", "-o", tmp_path / "c.yaml")
+    code, _, stderr = topology("ep64_tp16_pp4", "--set", "cluster.num_nodes=64", "-o", tmp_path / "c.yaml")
     assert (code, list(tmp_path.iterdir())) == (2, [])
-    assert "--output must be .graphml for a cluster of this size" in told
+    assert "--output must be .graphml for a cluster of this size" in stderr

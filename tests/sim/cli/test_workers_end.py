@@ -47,12 +47,12 @@ def workers_of(parent):
 
 
 def num_threads(process):
-    """Return how many threads a process has beside its first."""
+    """Return how many threads a process has next to its first."""
     return len(list(Path(f"/proc/{process}/task").iterdir())) - 1
 
 
 def is_alive(process):
-    """Return whether a process runs; one that has ended and was not asked for is dead."""
+    """Return whether a process runs; one that has ended and was not waited for is dead."""
     try:
         return Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()[0] not in {"Z", "X"}
     except (FileNotFoundError, ProcessLookupError):

@@ -27,7 +27,7 @@ FLOAT_REL = 1e-9
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Observed:
-    """A run with what it was asked to do and every transfer that it started."""
+    """A run with what it had to do and every transfer that it started."""
 
     work: Work
     run: Run

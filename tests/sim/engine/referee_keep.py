@@ -21,7 +21,7 @@ def main() -> None:
         found = {judged: f"{largest_difference(our_ends_s(name, judged), end_s):.1e}" for judged in judged_in(name)}
         print(
             f"| {name} | {len(case.pairs):,} | {end_s.min():.3g} | {end_s.max():.3g} | {wall_ms:,.1f} "
-            f"| {found.get(BULK, 'not asked')} | {found[FLOW]} |",
+            f"| {found.get(BULK, 'not run')} | {found[FLOW]} |",
             flush=True,
         )
     print(f"kept {sum(kept_path(name).stat().st_size for name in NAMES):,} bytes in {len(NAMES)} files")

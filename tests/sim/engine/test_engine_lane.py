@@ -38,7 +38,7 @@ def serving_plan(num_sms=None):
     """Two stages of one rank that start together; each asks both ranks for expert work.
 
     rank 0   stage 0: 0-10 kernel, 10-20 its own experts; stage 1's experts 25-29; 45-50 kernel
-    rank 1   stage 1: 0-25 kernel; stage 0's experts 25-45 (asked for at 10); stage 1's own 45-51 (asked for at 25)
+    rank 1   stage 1: 0-25 kernel; stage 0's experts 25-45 (requested at 10); stage 1's own 45-51 (requested at 25)
     """
     ops = {
         0: [kernel(10), serve([0, 1], [10, 20]), kernel(5)],

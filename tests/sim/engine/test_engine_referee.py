@@ -1,4 +1,4 @@
-"""SimGrid as referee: its max-min ends of flows, kept as data and asked live where its driver is built."""
+"""SimGrid as referee: its max-min ends of flows, kept as data and run live where its driver is built."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_simgrid_says_what_it_said(name):
 @LIVE
 @pytest.mark.parametrize(("name", "judged"), CASES)
 def test_every_flow_ends_when_simgrid_says(name, judged):
-    """Each flow's end is SimGrid's, asked now."""
+    """Each flow's end is of SimGrid, run now."""
     case, _ = load_kept(name)
     np.testing.assert_allclose(our_ends_s(name, judged), ask_simgrid(case).end_s, rtol=REL)
 

@@ -52,7 +52,7 @@ def test_the_collector_of_cycles_is_as_it_was_after_a_run_that_fails(was_on):
 
 
 def cycles_left_by(num_passes):
-    """Return the objects in cycles that a run of two stages leaves while its simulation is still held."""
+    """Return the objects in cycles that a run of two stages leaves while its simulation is still referenced."""
     order = " ".join(f"F{number}" for number in range(num_passes))
     ops = (compute(2), exchange(make_transfer({0: 10}, [1])))
     gc.collect()

@@ -58,7 +58,7 @@ def test_a_protocol_at_a_quarter_of_the_rate_takes_four_times_as_long(network):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_two_protocols_share_a_link_by_the_time_that_they_hold_it(network):
-    """Of 10 bytes/ns, one of 1,000 bytes at half the rate holds as 2,000 do, beside 1,000 at the full rate.
+    """Of 10 bytes/ns, one of 1,000 bytes at half the rate holds as 2,000 do, next to 1,000 at the full rate.
 
     A byte of the one costs two, so equal flows run at r + 2 r = 10: r = 10/3 bytes/ns. Both have 1,000 bytes: 300 ns.
     """
@@ -72,7 +72,7 @@ def test_two_protocols_share_a_link_by_the_time_that_they_hold_it(network):
 def test_what_one_link_costs_more_another_does_not(network):
     """Link 0 is held three times as long, link 1 as long: 300 ns for 1,000 bytes over both, link 1 a third loaded.
 
-    A transfer beside it on link 1 gets the rest: 10 - 10/3 bytes/ns, 1,000 bytes in 150 ns.
+    A transfer next to it on link 1 gets the rest: 10 - 10/3 bytes/ns, 1,000 bytes in 150 ns.
     """
     first = make_held({0: 1000, 1: 1000}, [10, 10], [3.0, 1.0], flow_bytes=1000)
     starts = [(0, [first]), (0, [make_transfer({1: 1000}, [10, 10])])]
@@ -138,7 +138,7 @@ def test_bytes_are_kept_and_no_link_is_held_too_long_in_bulk(case):
 @PATIENT
 @given(mixed_traffic(with_flows=True))
 def test_bytes_are_kept_and_no_link_is_held_too_long_flow_by_flow(case):
-    """Transfers of flows and transfers in bulk beside each other."""
+    """Transfers of flows and transfers in bulk next to each other."""
     network, _ = run_network(*case, network=FlowNetwork)
     check(network, *case)
 

@@ -210,8 +210,8 @@ def serving_plan():
     rank 1   at 0.5 from 0 to 30, at 0.8 from 50 to 70
     rank 0   stage 0: 0-10 kernel, 10-20 its own experts; stage 1's experts 40-44; stage 0: 63-68 kernel
     rank 1   stage 1: 0-40 kernel of 25: 15 by 30, 10 more
-             stage 0's experts of 20, asked for at 10: 40-63: 10 by 50, 10 / 0.8 = 12.5 more
-             stage 1's own experts of 6, asked for at 40: 63-71: 5.6 by 70, 0.4 more
+             stage 0's experts of 20, requested at 10: 40-63: 10 by 50, 10 / 0.8 = 12.5 more
+             stage 1's own experts of 6, requested at 40: 63-71: 5.6 by 70, 0.4 more
     """
     return lanes_plan(
         [kernel(10), serve([0, 1], [10, 20]), kernel(5)],
@@ -252,7 +252,8 @@ NUM_LANES = 3
 LANE = st.integers(0, NUM_LANES - 1)
 KERNELS = st.builds(lambda took: chain(*took), st.lists(st.integers(0, 30), min_size=1, max_size=3))
 SERVICES = st.builds(
-    lambda asked: serve(list(asked), list(asked.values())), st.dictionaries(LANE, st.integers(0, 20), min_size=1)
+    lambda requested: serve(list(requested), list(requested.values())),
+    st.dictionaries(LANE, st.integers(0, 20), min_size=1),
 )
 TRANSFERS = st.builds(
     lambda num_sms, num_bytes, ranks, link, latency_ns: taking(

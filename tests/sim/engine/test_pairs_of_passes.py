@@ -79,7 +79,7 @@ def test_kernels_alone_take_turns(num_sms):
 
 
 def test_an_output_leaves_when_its_own_pass_has_ended():
-    """F1 of stage 0 ends at 10 and sets off stage 1, while B0 beside it runs until 60."""
+    """F1 of stage 0 ends at 10 and sets off stage 1, while B0 next to it runs until 60."""
     ops = {
         "F0": [kernel(1)],
         "B0": [kernel(1)],
@@ -133,10 +133,10 @@ def test_pairs_hide_the_exchange_of_experts(routing):
     paired = work_of("dualpipe_v", routing=routing)
     plan = PipelinePlan(paired)
     apart = run_plan(_OneAfterTheOther(paired)).trace
-    beside = run_plan(plan).trace
-    shares = [sum(a["ep_dispatch"] + a["ep_combine"] for a in stages_ns(trace)) for trace in (beside, apart)]
+    together = run_plan(plan).trace
+    shares = [sum(a["ep_dispatch"] + a["ep_combine"] for a in stages_ns(trace)) for trace in (together, apart)]
     assert shares[0] < 0.7 * shares[1]
-    assert beside.step_ns < apart.step_ns
+    assert together.step_ns < apart.step_ns
 
 
 class _OneAfterTheOther(PipelinePlan):

@@ -79,7 +79,7 @@ def spans(claims, occupations=()):
     ],
 )
 def test_a_kernel_of_100_ns_ends_when_worked_out_by_hand(occupations, end_ns):
-    """What is done by when stands beside each case."""
+    """What is done by when stands next to each case."""
     assert spans([(0, {0: [100]})], occupations) == {(0, 0): (0, end_ns)}
 
 
@@ -95,7 +95,7 @@ def test_one_that_waits_is_slowed_only_from_its_start_on():
 
 
 def test_kernels_of_one_claim_do_not_add_up_their_rounding():
-    """At 67 of 100 SMs, 1, 2 and 3 ns take 1.49, 2.99 and 4.48: ends at 2, 3 and 5; asked for one by one 2, 4, 6."""
+    """At 67 of 100 SMs, 1, 2 and 3 ns take 1.49, 2.99 and 4.48: ends at 2, 3 and 5; requested one by one 2, 4, 6."""
     (claim,) = work([(0, {0: [1, 1, 1]})], [(0, 400, [0], 33)])
     assert claim.took_ns(0, (1, 1, 1), NUM_SMS) == (2, 1, 2)
     apart = spans([(0, {0: [1]})] * 3, [(0, 400, [0], 33)])
@@ -149,8 +149,8 @@ def assert_right(claims, occupations, made):
     speed = {rank: speeds(occupations, rank, 5000) for rank in range(NUM_RANKS)}
     free_ns = dict.fromkeys(range(NUM_RANKS), 0)
     for number in sorted(range(len(claims)), key=lambda number: claims[number][0]):  # stable: first come first served
-        at_ns, asked = claims[number]
-        for place, (rank, kernels_ns) in enumerate(asked.items()):
+        at_ns, requested = claims[number]
+        for place, (rank, kernels_ns) in enumerate(requested.items()):
             start_ns, end_ns = int(made[number].start_ns[place]), int(made[number].end_ns[place])
             assert start_ns == max(at_ns, free_ns[rank])
             assert_worked(speed[rank], start_ns, end_ns, sum(kernels_ns))

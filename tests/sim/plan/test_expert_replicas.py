@@ -57,7 +57,7 @@ def test_one_copied_expert_is_one_all_reduce_over_its_two_ranks(zero, parts):
     """By hand: expert 0 on ranks 0 and 2 of a group of 4; each sends 2 (2 - 1) / 2 of its gradients over NVLink."""
     work = make("EP4_TP1_PP2_DP8", placement=replace(EPLB, replicas=4), zero=zero)
     slots = np.arange(16).reshape(4, 4)
-    slots = np.hstack([slots, [[1], [5], [0], [13]]])  # the other copies lie beside their experts
+    slots = np.hstack([slots, [[1], [5], [0], [13]]])  # the other copies lie next to their experts
     costs = Costs(work.cluster, dtype="bf16", network=work.network)
     replicas = ExpertReplicas(work, costs, SimpleNamespace(slots=lambda *_: slots))
     for lane, ranks in enumerate(work.mesh.lanes(0)):

@@ -1,4 +1,4 @@
-"""Colours that must be told apart keep their distance in grey print."""
+"""Colours that must be distinguishable keep their distance in grey print."""
 
 from itertools import combinations, pairwise
 

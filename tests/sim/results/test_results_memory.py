@@ -129,7 +129,7 @@ def test_the_hottest_rank_counts_the_tokens_in_flight_and_is_named():
 
 
 def test_the_timeline_rises_and_falls_with_the_microbatches_in_flight():
-    """A point for each change, with what stays beside it."""
+    """A point for each change, with what stays next to it."""
     trace = build_trace(*passes("F0 0-10, F1 10-20, B0 20-30, B1 30-40"))
     memory, _ = peak_of(trace, sizes(activations=8.0, weights=2.0))
     (course,) = memory["timeline"]

@@ -1,4 +1,4 @@
-"""What a run needs, told before it starts, and limits on it."""
+"""What a run needs, said before it starts, and limits on it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Simulations side by side: the same results whatever the number of processes, in the order asked for."""
+"""Simulations side by side: the same results whatever the number of processes, in the order requested."""
 
 import signal
 import sys
@@ -40,7 +40,7 @@ def test_results_and_their_order_do_not_depend_on_the_number_of_processes():
 
 
 def test_progress_counts_what_is_done_and_not_what_is_first(monkeypatch):
-    """The longest begin first: the first asked for may be the last, and is done here once the others are heard of."""
+    """The longest begin first: the first requested may be the last, and is done here once the others are heard of."""
     others_heard, first, heard = threading.Event(), [], []
     scenarios = variants()
 
@@ -107,18 +107,18 @@ def test_a_process_with_threads_is_not_forked():
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_error_of_the_caller_ends_the_simulations(jobs):
-    """What goes wrong beside them comes through as it is."""
-    with pytest.raises(SimulationError, match="beside"), run_many(variants(), jobs=jobs):
-        raise SimulationError("beside them")
+    """What goes wrong elsewhere comes through as it is."""
+    with pytest.raises(SimulationError, match="elsewhere"), run_many(variants(), jobs=jobs):
+        raise SimulationError("elsewhere")
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="interrupts cannot be held back here")
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="interrupts cannot be blocked here")
 def test_an_interrupt_that_another_thread_takes_waits_until_all_processes_have_begun(monkeypatch):
     """Blocked signals go to threads that do not block them; half a start would leave a traceback of a lost process."""
-    asked, begun, ended = threading.Event(), [], []
+    interrupted, begun, ended = threading.Event(), [], []
 
     def take():
-        asked.wait()
+        interrupted.wait()
         signal.raise_signal(signal.SIGINT)
 
     class Pool:
@@ -126,7 +126,7 @@ def test_an_interrupt_that_another_thread_takes_waits_until_all_processes_have_b
             pass
 
         def submit(self, task):
-            asked.set()
+            interrupted.set()
             thread.join()
             begun.append(task)
 
@@ -137,7 +137,7 @@ def test_an_interrupt_that_another_thread_takes_waits_until_all_processes_have_b
     thread = threading.Thread(target=take)
     thread.start()
     with pytest.raises(KeyboardInterrupt), run_many(variants(), jobs=2):
-        raise AssertionError("it is told before anything else is done")
+        raise AssertionError("it is stopped before anything else is done")
     assert len(begun) == 2
     assert ended == [{"wait": False, "cancel_futures": True}]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

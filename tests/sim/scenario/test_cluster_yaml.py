@@ -54,12 +54,12 @@ def test_what_is_written_is_read_back_equal(graph: "nx.DiGraph[str]") -> None:
     again = yaml_to_graph(text)
     assert nx.utils.graphs_equal(again, graph)
     kinds = {data["kind"] for *_, data in graph.edges(data=True)}
-    told = {
+    written = {
         key: value
         for key, value in graph.graph.items()
         if key.removeprefix("source.") in kinds | {"name", "inside", "between"}
     }
-    assert again.graph == told
+    assert again.graph == written
     assert graph_to_yaml(again) == graph_to_yaml(yaml_to_graph(graph_to_yaml(again)))
 
 

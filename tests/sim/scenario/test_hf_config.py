@@ -53,7 +53,7 @@ def near(published):
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name in MODELS])
 def test_a_config_says_the_model_that_the_preset_says(name, tmp_path):
-    """The presets are held against published parameters within 0.5 % (`tests/workloads/test_model_shapes.py`)."""
+    """The presets are compared with published parameters within 0.5 % (`tests/workloads/test_model_shapes.py`)."""
     model, preset = ModelSpec(**read_hf_config(written(tmp_path, CONFIGS[name])).fields), MODELS[name]
     assert [model.layer(i) for i in range(model.layers)] == [preset.layer(i) for i in range(preset.layers)]
     assert (model.num_params, model.num_active_params) == (preset.num_params, preset.num_active_params)

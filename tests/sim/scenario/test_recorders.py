@@ -1,4 +1,4 @@
-"""Files as recorders write them: what each is taken for, and how counts and chosen experts are told apart."""
+"""Files as recorders write them: what each is taken for, and how counts and chosen experts are distinguished."""
 
 import json
 import pickle

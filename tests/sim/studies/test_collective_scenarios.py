@@ -21,7 +21,7 @@ ALGORITHMS = {
     "broadcast": ("network.all_reduce=ring",),
     **dict.fromkeys(("all_to_all", "dispatch", "combine"), WAYS),
 }
-"""What each operation may be told to do."""
+"""What each operation can do."""
 WIRINGS = [
     "{kind: torus, shape: [2, 2, 1]}",
     "{kind: dragonfly}",
@@ -78,7 +78,7 @@ def test_every_operation_runs_on_every_wiring(wiring, operation):
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("part", BROKEN)
 def test_a_broken_part_makes_nothing_faster(part, operation):
-    """Two nodes with something slower or gone, beside two whole ones."""
+    """Two nodes with something slower or gone, next to two whole ones."""
     whole, broken = (run(text_of(operation, more=more)) for more in ("", f", degraded: [{part}]"))
     assert broken["collective_time_s"] >= whole["collective_time_s"] * (1 - 1e-9)
 

@@ -78,8 +78,8 @@ def test_other_files_are_refused(content, tmp_path, scenarios):
 def test_refusals(scenarios, tmp_path):
     with pytest.raises(InvalidValueError, match="twice or more"):
         compare_runs(scenarios[:1])
-    with pytest.raises(InvalidValueError, match="left out with a saved result"):
-        compare_runs([scenarios[0], str(tmp_path / "result.json")], changes=["seed=2"])
+    with pytest.raises(InvalidValueError, match="left out for a saved result"):
+        compare_command([scenarios[0], str(tmp_path / "result.json")], changes=["seed=2"], as_json=True)
     with pytest.raises(InvalidValueError, match="no such file"):
         compare_runs([scenarios[0], str(tmp_path / "none.json")])
 
@@ -90,6 +90,27 @@ def test_command_prints_and_draws(scenarios, tmp_path, capsys):
     data = json.loads(capsys.readouterr().out)
     assert data["written"] == str(file)
     assert "<!-- other compute -->" in file.read_text("utf-8")
+    assert all(f'id="moesim-parts:{name}-other_compute"' in file.read_text("utf-8") for name in ("short", "long"))
     compare_command(scenarios, as_json=False)
     printed = " ".join(capsys.readouterr().out.split())
     assert "B takes 9 ms longer than A (+75.0 %): other compute +9 ms" in printed
+
+
+def test_a_saved_run_has_its_timeline(scenarios, tmp_path, capsys):
+    """The timeline of a saved result is that of its scenario; without its arrays it has none."""
+    run_command(scenarios[1], as_json=True, out=str(tmp_path / "out"), check=False, jobs=1)
+    capsys.readouterr()
+    saved = str(tmp_path / "out" / "result.json")
+    compare_command([scenarios[1], saved], as_json=False)
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if " stage " in line]
+    assert [letters for name, letters in lines if name == "A"] == [letters for name, letters in lines if name == "B"]
+    (tmp_path / "out" / "trace.npz").unlink()
+    compare_command([scenarios[1], saved], as_json=False)
+    assert "  B stage" not in capsys.readouterr().out
+
+
+def test_the_page_says_what_the_command_prints(scenarios, tmp_path, capsys):
+    compare_command(scenarios, output=str(tmp_path / "a.html"), as_json=True)
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert "B takes 9 ms longer than A (+75.0 %)" in page
+    assert "data:image/png;base64," in page

@@ -1,4 +1,4 @@
-"""What people were told about their meshes, memory and models, by public reports: what the program says to the same."""
+"""Public reports of meshes, memory and models, with the answers that their authors got: what the program says."""
 
 import re
 
@@ -265,7 +265,7 @@ workload: {kind: forward, sequences: 64, sequence_length: 2048}
 
 @pytest.mark.parametrize(("dp", "right"), [(1, 4), (2, 4), (8, 4)])
 def test_a_dp_that_is_wrong_is_named_and_the_nearest_name_is_not_the_refused_one(dp, right):
-    """And what the nearest name needs beside it stands with it."""
+    """And what the nearest name needs next to it stands with it."""
     hint = refusal(DENSE, f"parallel.dp={dp}").hint
     assert hint.startswith(f"DP{dp} is what is wrong: write DP{right}, or leave DP out. Nearest legal: EP1_TP1_PP4_DP4")
     assert "EP1_TP1_PP4," not in hint
@@ -386,7 +386,7 @@ def drawn_changes(seed):
 
 @pytest.mark.parametrize("block", range(4))
 def test_what_a_hint_suggests_builds(block):
-    """Of 120 drawn scenarios most are refused; each name of a hint, applied with what stands beside it, is not."""
+    """Of 120 drawn scenarios most are refused; each name of a hint, applied with what stands next to it, is not."""
     followed = 0
     for seed in range(30 * block, 30 * block + 30):
         scenario = load_scenario_text(AXES).variant(drawn_changes(seed))

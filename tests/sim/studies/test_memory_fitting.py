@@ -1,4 +1,4 @@
-"""What would fit: predicted by the account of memory alone, and held against simulations."""
+"""What would fit: predicted by the account of memory alone, and compared with simulations."""
 
 import pytest
 

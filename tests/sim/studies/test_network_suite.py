@@ -1,4 +1,4 @@
-"""The bundled suites `network` and `collectives`: published beside modelled, and the constants fitted to them."""
+"""The bundled suites `network` and `collectives`: published next to modelled, and the constants fitted to them."""
 
 import math
 from functools import cache
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.studies.validate import validate
-from topology import abstract_cluster
+from topology import cluster as clusters
 from topology.presets.fitted import FITTED
 
 MOST_MEDIAN_PCT, MOST_P90_PCT, MOST_MEDIAN_OF_A_SYSTEM_PCT = 2.0, 6.1, 10.0
@@ -65,7 +65,7 @@ def test_collectives_of_one_node_are_met_as_well_where_nothing_was_fitted(is_lef
 
 
 def test_the_suites_count_the_constants_that_were_fitted(rows):
-    """Those of protocols, and five latencies of links that presets take from the table they are held against."""
+    """Those of protocols, and five latencies of links that presets take from the table they are compared with."""
     stated = [one["over_all"]["num_fitted_constants"] for one in (network(), collectives())]
     assert stated == [
         fit_network.num_constants(rows, "network") + len(fit_network.LATENCIES_US),
@@ -80,9 +80,9 @@ def test_the_suites_count_the_constants_that_were_fitted(rows):
 @pytest.fixture(scope="module", autouse=True)
 def protocols():
     """Take back the protocols that the script puts in the plan's place."""
-    before = abstract_cluster.protocols_of
+    before = clusters.protocols_of
     yield
-    abstract_cluster.protocols_of = before
+    clusters.protocols_of = before
 
 
 @pytest.fixture(scope="module")

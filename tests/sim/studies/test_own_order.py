@@ -1,4 +1,4 @@
-"""`schedule: {kind: custom, file: ...}`: the file beside the scenario is run; errors carry its name and line."""
+"""`schedule: {kind: custom, file: ...}`: the file next to the scenario is run; errors carry its name and line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Skew beside published measurements of it: the law of a combine's time, and what perfect balance gains a prefill."""
+"""Skew next to published measurements of it: the law of a combine's time, and what perfect balance gains a prefill."""
 
 import pytest
 from published_skew import COMBINE, LARGE, PUBLISHED, STUDENT_7, Line, combine_points, gains, line_through, reached_at

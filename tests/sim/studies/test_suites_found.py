@@ -57,7 +57,7 @@ def test_a_bundled_case_is_found_by_its_name_and_keeps_its_suite(name):
 
 
 def test_a_folder_and_its_subfolders_are_suites_and_files_without_figures_are_named(tmp_path):
-    """A cluster's file beside the cases is no case."""
+    """A cluster's file next to the cases is no case."""
     write_case(tmp_path / "mine" / "b.yaml", RIGHT)
     write_case(tmp_path / "mine" / "a.yml", RIGHT)
     write_case(tmp_path / "mine" / "deeper" / "c.yaml", RIGHT)

@@ -298,7 +298,7 @@ def test_processes_change_nothing():
 
 
 def test_a_screen_of_a_run_has_the_interval_of_its_headline(capsys):
-    """What `--uncertainty` was asked for stands on it without `--verbose`."""
+    """What `--uncertainty` shows stands on the screen without `--verbose`."""
     result = with_uncertainty(simulate(training(nodes=1)), num_samples=2)
     console = Console(width=200, force_terminal=False)
     print_summary(result.to_dict(), console, written={}, header=lambda: None)

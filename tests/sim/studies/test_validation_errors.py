@@ -1,4 +1,4 @@
-"""Published figures beside modelled ones: errors and summaries that can be had by hand."""
+"""Published figures next to modelled ones: errors and summaries that can be had by hand."""
 
 import json
 import math
@@ -56,7 +56,7 @@ def test_below_a_limit_everything_is_within_and_no_error(modelled, is_within):
 
 @pytest.fixture
 def suite(tmp_path):
-    """Return a folder of two cases: 4 ms beside 4 ms, 10 ms beside 8 ms, and one figure that is set apart."""
+    """Return a folder of two cases: 4 ms next to 4 ms, 10 ms next to 8 ms, and one figure that is set apart."""
     write_case(tmp_path / "mine" / "one.yaml", RIGHT, FOUR)
     wrong = RIGHT.replace("4 ms", "2 ms").replace("}", ", apart: measured on something else, note: by me}")
     write_case(tmp_path / "mine" / "two.yaml", RIGHT.replace("}", ", system: other}"), wrong)
@@ -92,7 +92,7 @@ def test_the_json_has_the_contracts_keys_and_sets_figures_apart(suite):
 
 
 def test_a_figure_out_of_tolerance_fails(tmp_path):
-    """10 ms beside 8 ms, with less than 25 % allowed."""
+    """10 ms next to 8 ms, with less than 25 % allowed."""
     case = write_case(tmp_path / "a.yaml", FOUR.replace("30", "24.9"))
     assert validate([str(case)]).has_failed
 
@@ -189,7 +189,7 @@ def test_a_figure_may_be_the_difference_of_two_simulations(tmp_path):
 
 
 def test_figures_that_constants_are_fitted_to_are_summarised_apart(tmp_path):
-    """Of 4 beside 4 ms and 10 beside 8 ms the second is scored, and of no error there is no median."""
+    """Of 4 next to 4 ms and 10 next to 8 ms the second is scored, and of no error there is no median."""
     write_case(tmp_path / "mine" / "one.yaml", RIGHT, FOUR)
     (tmp_path / "mine" / "suite.yaml").write_text("fitted: {one: [{workload.microbatches: 1}]}\n", encoding="utf-8")
     data = validate([str(tmp_path / "mine")]).to_dict(num_worst=1)

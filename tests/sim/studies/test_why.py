@@ -218,5 +218,5 @@ def test_a_saved_run_shows_its_path(tmp_path, capsys):
     assert data["what_ifs"] == []
     why_command(str(file), as_json=False)
     assert "name its scenario" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(InvalidValueError, match="be left out with a saved result"):
+    with pytest.raises(InvalidValueError, match="be left out for a saved result"):
         why_command(str(file), as_json=True, seed=2)

@@ -98,9 +98,9 @@ def test_boxes_are_apart_and_on_the_sheet(graph: "nx.DiGraph[str]") -> None:
     boxes = list(sketch.boxes.values())
     for i, box in enumerate(boxes):
         for other in boxes[:i]:
-            beside = box.left_px >= other.left_px + other.width_px or other.left_px >= box.left_px + box.width_px
+            apart = box.left_px >= other.left_px + other.width_px or other.left_px >= box.left_px + box.width_px
             above = box.top_px >= other.top_px + other.height_px or other.top_px >= box.top_px + box.height_px
-            assert beside or above, (box, other)
+            assert apart or above, (box, other)
     for box in boxes:
         around = [
             f for f in sketch.frames if f.left_px <= box.left_px <= f.left_px + f.width_px and f.top_px < box.top_px
