@@ -35,6 +35,8 @@ NO_LINKS: Final = LinkUse(
 
 _FLOATS: Final = ("bytes", "flops")
 _SENDS_AND_RECEIVES: Final = "pp"
+_TRANSFERS: Final = frozenset({"tp", "dp", _SENDS_AND_RECEIVES})
+"""Kinds of `OPERATION_KINDS` that move bytes."""
 
 
 class TraceRows:
@@ -100,7 +102,7 @@ def trace_of_step(job: Job, step: int) -> Trace:
         is_together = op in dependencies.group_of
         kind = OPERATION_KINDS[name]
         stream = "compute" if not is_together else "p2p" if kind == _SENDS_AND_RECEIVES else "comm"
-        if kind not in KINDS[:5] and not is_together:
+        if not is_together and kind in _TRANSFERS:
             stream = "comm"  # a collective of one worker's own ranks
         common = {
             "stage": stage,

@@ -53,9 +53,11 @@ _OPERATIONS: Final = ((r"send|recv", "pp"), (r"all_?to_?all", "ep_dispatch"))
 """Pattern in the name of a collective without such a word -> kind; others are `dp`."""
 _MAX_BYTES: Final = 1 << 29
 _KERNELS: Final = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
-_STEP: Final = re.compile(r"ProfilerStep#(\d+)")
+_STEP: Final = re.compile(r"ProfilerStep#(\d{1,18})(?!\d)")
 _HINT: Final = "Give the file that torch.profiler's export_chrome_trace wrote, .json or .json.gz."
 _MOST_US: Final = 1e18
+_MOST_STEP_NS: Final = 10**15
+"""11 days: times of a step and their sums stay far below 2^63 ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def kernel_kind(name: str, args: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def read_kineto(path: Path, *, step: int | None = None) -> RankTrace:
-    """Read the kernels of one step of a rank: of `step`, else of the last that is whole.
+    """Read the kernels of one step of a rank: of `step`, else of the last one with kernels.
 
     Raises
     ------
@@ -125,6 +127,12 @@ def read_kineto(path: Path, *, step: int | None = None) -> RankTrace:
     rank, world_size = _place(path, data.get("distributedInfo"))
     kernels = sorted((_kernel(path, event) for event in chosen), key=lambda one: (one.start_ns, one.end_ns))
     first_ns = kernels[0].start_ns
+    step_ns = max(kernel.end_ns for kernel in kernels) - first_ns
+    if step_ns > _MOST_STEP_NS:
+        rule = f"end within {_MOST_STEP_NS // 10**9:,} s of the first kernel"
+        raise InvalidValueError(
+            file=str(path), field="a kernel", rule=rule, value=f"{step_ns / 1e9:,.0f} s", hint="ts is in microseconds."
+        )
     unnamed = sum(
         "Process Group Description" not in _args(event) for event in chosen if _NCCL.search(str(event.get("name")))
     )
@@ -238,6 +246,12 @@ def _args(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return args if isinstance(args, Mapping) else {}
 
 
+def _correlation(event: Mapping[str, Any]) -> int | None:
+    """Return the number that a kernel and its launch share."""
+    number = _args(event).get("correlation")
+    return number if isinstance(number, int) else None
+
+
 def _times_ns(path: Path, event: Mapping[str, Any]) -> tuple[int, int]:
     """Return start and end of an event, which gives microseconds."""
     start_us, duration_us = _microseconds(path, event, "ts", -_MOST_US), _microseconds(path, event, "dur", 0)
@@ -264,14 +278,14 @@ def _kernels_of_step(
 ) -> tuple[int | None, list[Mapping[str, Any]]]:
     """Return the number of the step and its kernels."""
     marks: dict[str, dict[int, tuple[int, int]]] = {"gpu_user_annotation": {}, "user_annotation": {}}
-    launched: dict[Any, int] = {}
+    launched: dict[int | None, int] = {}
     for event in events:
         category = str(event.get("cat", "")).lower()
         found = _STEP.search(str(event.get("name", ""))) if category in marks else None
         if found:
             marks[category][int(found[1])] = _times_ns(path, event)
         elif category in {"cuda_runtime", "cuda_driver", "runtime"}:
-            launched[_args(event).get("correlation")] = _times_ns(path, event)[0]
+            launched[_correlation(event)] = _times_ns(path, event)[0]
     own = marks["gpu_user_annotation"] or marks["user_annotation"]
     if not own:
         if step is not None:
@@ -283,8 +297,8 @@ def _kernels_of_step(
     by_step: dict[int, list[Mapping[str, Any]]] = {number: [] for number in own}
     for event in gpu:
         at_ns = _times_ns(path, event)[0]
-        if not on_gpu:
-            at_ns = launched.get(_args(event).get("correlation"), at_ns)
+        if not on_gpu and _correlation(event) is not None:
+            at_ns = launched.get(_correlation(event), at_ns)
         for number, (begin_ns, end_ns) in own.items():
             if begin_ns <= at_ns < end_ns:
                 by_step[number].append(event)

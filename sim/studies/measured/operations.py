@@ -117,18 +117,31 @@ def read_operations(path: Path) -> Operations:
     lines = ((number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip())
     kept = [(number, line) for number, line in lines if not line.startswith("#")]
     if len(kept) < 2:  # a header and a row
-        raise InvalidValueError(str(path), "have a header and rows", f"{len(kept)} lines", _HINT)
-    header = [name.strip() for name in next(csv.reader([kept[0][1]]))]
+        raise InvalidValueError(str(path), "have a header and rows", "one line" if kept else "no lines", _HINT)
+    header = [name.strip() for name in _cells(path, *kept[0])]
     missing = [name for name in _NEEDED if name not in header]
     if missing:
         raise InvalidValueError(str(path), f"have a column {missing[0]}", ", ".join(header)[:80], _HINT)
+    twice = [name for name in _KNOWN if header.count(name) > 1]
+    if twice:
+        raise InvalidValueError(str(path), "name each column once", f"{twice[0]} twice", _HINT)
     if len(kept) - 1 > _MAX_ROWS:
         raise InvalidValueError(str(path), f"have at most {_MAX_ROWS:,} rows", len(kept) - 1, "Keep some of the steps.")
     reader = _Rows(path, header)
-    for (number, _), cells in zip(kept[1:], csv.reader(line for _, line in kept[1:]), strict=True):
-        reader.add(number, cells)
+    for number, line in kept[1:]:
+        reader.add(number, _cells(path, number, line))
     unused = [name for name in header if name not in _KNOWN]
     return reader.operations(tuple(f"column {name} is not used" for name in unused))
+
+
+def _cells(path: Path, number: int, line: str) -> list[str]:
+    """Return the cells of a line; a quote that is not closed ends with its line."""
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise InvalidValueError(
+            field="the row", rule="be CSV", value=str(error), hint=_HINT, file=str(path), line=number
+        ) from None
 
 
 class _Rows:

@@ -81,6 +81,14 @@ def test_steps_go_by_launches_where_only_the_host_marks_them(tmp_path):
         read_kineto(path, step=3)
 
 
+def test_marks_and_launches_that_cannot_be_read_mark_nothing(tmp_path):
+    """A step of 5,000 digits and a launch whose number is a list are left aside: the whole trace is read."""
+    launch = {"ph": "X", "cat": "cuda_runtime", "name": "launch", "ts": 1, "dur": 1, "args": {"correlation": [1]}}
+    events = [mark("9" * 5000, 0, 100), launch, kernel(GEMM, 2, 3, correlation=[1])]
+    one = read_kineto(write(tmp_path / "rank0.json", events, rank=0))
+    assert (one.step, len(one.kernels)) == (None, 1)
+
+
 def test_ranks_are_lanes(tmp_path):
     files = [write(tmp_path / f"r{rank}.json", EVENTS, rank=rank) for rank in (1, 0)]
     trace = trace_of_ranks([read_kineto(file) for file in files])
@@ -142,6 +150,7 @@ def test_packed_traces_and_guessed_groups(tmp_path, capsys):
             "dur must be microseconds",
         ),
         (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "name": "a", "ts": NaN, "dur": 1}]}', "not finite"),
+        (json.dumps({"traceEvents": [kernel(GEMM, 0, 1), kernel(GEMM, 1e18, 1)]}).encode(), "end within 1,000,000 s"),
         (b"\x1f\x8bnot a gzip file", "be the JSON of PyTorch's profiler"),
         (gzip.compress(b'{"traceEvents": []}', mtime=0)[:-9], "a part of one"),
         (b"[" * 500, "levels"),

@@ -150,6 +150,12 @@ def test_a_step_becomes_a_trace(job_of):
     [
         ("", "have a header and rows"),
         ("a,b\n1,2\n", "have a column dp_rank"),
+        (
+            HEADER.replace("mb_id", "step") + "0,0,0,forward-compute,0,0,0,0,1\n",
+            "name each column once, got step twice",
+        ),
+        (HEADER + "0,0,0," + "x" * 200_000 + ",0,0,0,0,1\n", ":2: the row must be CSV, got field larger"),
+        (HEADER + '0,0,0,forward-compute,0,0,0,0,"1\n0,0,0,forward-compute,1,0,0,1,-1\n', ":3: duration_ms must be"),
         (HEADER + "0,0,0,forward-compute,0,0,0,0\n", "have 9 cells"),
         (HEADER + "0,0,0,forward-compute,0,0,0,x,1\n", "start_ms must be a number of milliseconds, got x"),
         (HEADER + "0,0,0,forward-compute,0,0,0,0,-1\n", "duration_ms must be a number of milliseconds, at least 0"),
