@@ -98,7 +98,7 @@ StoreOption = Annotated[
     ),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Number of processes; without it, the number of cores.")
+    int | None, typer.Option("-j", "--jobs", min=1, help="Number of processes; without it, the number of cores.")
 ]
 
 

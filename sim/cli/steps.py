@@ -147,7 +147,7 @@ def output_file(text: str, suffixes: Sequence[str]) -> Path:
     file = named_path("--output", text, "-o out.png")
     if file.suffix not in suffixes:
         rule = f"end in one of {', '.join(suffixes)}"
-        raise InvalidValueError(field="--output", rule=rule, value=text, hint="For example: -o out.png")
+        raise InvalidValueError(field="--output", rule=rule, value=text, hint=f"For example: -o out{suffixes[0]}")
     if not _exists(file.parent, output=file):
         raise OutputError(file=str(file), reason="No such folder", hint="Make its folder, or choose another.")
     _check_folder(file.parent, output=file)

@@ -76,6 +76,8 @@ def sweep_command(
         watch = Watch(on_progress=on_progress, on_plan=_on_plan(stops=plan, as_json=as_json))
         data = sweep(loaded, points, store=kept, executor=executor, metrics=metrics, against=against, watch=watch)
         data["store"] = kept.name if kept.is_kept else None
+    if plan and not as_json and len(data["rows"]) == points.num_points:
+        typer.echo("all points are finished: nothing is left to plan", err=True)
     written = {} if folder is None else write_sweep(data, folder)
     if file is not None:
         write_whole(file, lambda path: _write(data, path))

@@ -29,16 +29,16 @@ def print_studies(data: Mapping[str, Any], console: Console) -> None:
         for study in data["studies"]
     ]
     if not rows:
-        heading(console, data["store"], "no studies")
+        heading(console, "studies", f"none in {data['store']}")
         return
     columns = ["study", "command", "scenario", "simulated", "size", "program", "begun (UTC)"]
-    print_rows(data["store"], columns, rows, console)
+    print_rows("studies", columns, rows, console, note=f"in {data['store']}")
 
 
 def print_point(data: Mapping[str, Any], console: Console) -> None:
     """Print one point."""
     changes = ", ".join(f"{key}={label_of(value)}" for key, value in data["changes"].items())
-    heading(console, data["key"], changes or "the scenario as it is")
+    heading(console, "point", f"{data['key']}: {changes or 'the scenario as it is'}")
     table = new_table(console, "", "")
     if data["problem"] is not None:
         table.add_row(cell("could not be simulated"), cell(data["problem"]))

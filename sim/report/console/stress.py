@@ -39,7 +39,8 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
         Content of each file -> its path.
     """
     kept = f", {data['num_kept']} of them from an earlier run" if data["num_kept"] else ""
-    heading(console, str(data["scenario"]), f"routing {data['routing']}, {data['num_points']} simulations{kept}")
+    what = f"routing {data['routing']}, {data['num_points']} simulations{kept}"
+    heading(console, "stress", f"{data['scenario']}: {what}")
     bullets(console, data["conclusion"], mark="•")
     table = _Tables(data, console)
     table.print("useful tokens/s", table.useful_note, table.useful)

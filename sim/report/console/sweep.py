@@ -36,9 +36,9 @@ def print_sweep(data: Mapping[str, Any], console: Console, *, written: Mapping[s
         Content of each file -> its path.
     """
     axes = [axis["key"] for axis in data["axes"]]
-    note = f"{data['num_points']:,} points over {', '.join(axes)}: {data['num_simulated']:,} simulated"
+    note = f"{_points(data['num_points'])} over {', '.join(axes)}: {data['num_simulated']:,} simulated"
     note += f", {data['num_kept']:,} from {data['store'] or 'equal ones'}" if data["num_kept"] else ""
-    heading(console, str(data["scenario"]), note)
+    heading(console, "sweep", f"{data['scenario']}: {note}")
     rows = [row for row in data["rows"] if "problem" not in row]
     metrics = data["metrics"][:_MAX_METRICS]
     if rows and metrics:
@@ -54,7 +54,7 @@ def print_sweep(data: Mapping[str, Any], console: Console, *, written: Mapping[s
     _print_problems(data["rows"], console)
     missing = data["num_points"] - len(data["rows"])
     if missing:
-        bullets(console, [f"{missing:,} points are not simulated yet."], mark="•")
+        bullets(console, [f"not simulated yet: {_points(missing)}"], mark="•")
     print_written(written, console)
 
 
@@ -67,10 +67,10 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         cost, own = format_quantity(plan["mean_cost_s"], "s"), format_quantity(plan["study_cost_s"], "s")
         left += f"; a point takes {cost} (a sample of {plan['sample']}), and {own} in the process of the study"
     clusters = ", ".join(f"{_duration(time_s)} on {num} workers" for num, time_s in plan["time_on_workers_s"].items())
-    store = format_quantity(plan["store_bytes"], "bytes")
+    store = f"; {format_quantity(plan['store_bytes'], 'bytes')} in the store" if plan["store_bytes"] else ""
     return [
         left,
-        f"about {_duration(plan['time_left_s'])} on {plan['executor']}; on a cluster {clusters}; {store} in the store",
+        f"about {_duration(plan['time_left_s'])} on {plan['executor']}; on a cluster {clusters}{store}",
     ]
 
 
@@ -91,10 +91,14 @@ def _print_problems(rows: Sequence[Row], console: Console) -> None:
     problems = Counter(str(row["problem"]) for row in rows if "problem" in row)
     if not problems:
         return
-    heading(console, "could not be simulated", f"{problems.total():,} points")
-    shown = [f"{num:,} times: {problem}" for problem, num in problems.most_common(_MAX_PROBLEMS)]
+    heading(console, "could not be simulated", _points(problems.total()))
+    shown = [f"{_points(num)}: {problem}" for problem, num in problems.most_common(_MAX_PROBLEMS)]
     more = len(problems) - len(shown)
     bullets(console, [*shown, *([f"and {more:,} other reasons"] if more > 0 else [])], mark="•")
+
+
+def _points(num: int) -> str:
+    return f"{num:,} point" + ("s" if num != 1 else "")
 
 
 def _duration(time_s: float) -> str:

@@ -126,8 +126,10 @@ def print_written(written: Mapping[str, str], console: Console) -> None:
         indented(console, table)
 
 
-def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    """Print a titled table; columns of numbers are aligned at the right.
+def print_rows(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console, *, note: str = ""
+) -> None:
+    """Print a table under a title with a note; columns of numbers are aligned at the right.
 
     Examples
     --------
@@ -143,5 +145,5 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     table.columns[0].no_wrap = columns[0] == "name"  # a user copies it
     for row in rows:
         table.add_row(*(cell(text, "bold" if i == 0 else "") for i, text in enumerate(row)))
-    heading(console, title)
+    heading(console, title, note)
     indented(console, table)

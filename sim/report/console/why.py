@@ -44,8 +44,7 @@ def print_why(data: Mapping[str, Any], console: Console, *, written: Mapping[str
         _print_what_ifs(data, console)
     if data["stragglers"]:
         _print_stragglers(data, console)
-    for warning in data["warnings"]:
-        console.print(cell(f"  ! {warning}", "yellow"))
+    bullets(console, data["warnings"], mark="!", style="yellow")
     print_written(written or {}, console)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sim.errors import InvalidValueError, SimulationError
 from sim.studies.executors.chunk import Chunk, ChunkRefusedError, program_of_worker, run_chunk
-from sim.studies.executors.executor import Ended, Executor, refused_by_worker
+from sim.studies.executors.executor import Ended, Executor, reason_of, refused_by_worker
 from sim.studies.store.keys import program_digest
 
 __all__ = ["DaskCluster"]
@@ -45,9 +45,11 @@ class DaskCluster(Executor):
                 warnings.simplefilter("ignore")  # other versions of Dask's own parts; the program is checked below
                 self._client: Any = dask.Client(f"tcp://{address}", timeout=_REACH_S, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
-            hint = "Start one with `dask scheduler` and `dask worker tcp://HOST:PORT`, or check the address."
-            found = f"{self.name} ({' '.join(str(error).split())})"
-            raise InvalidValueError("--cluster", "be a scheduler that answers", found, hint) from None
+            hint = (
+                f"{reason_of(error)}. Start one with `dask scheduler` and `dask worker tcp://HOST:PORT`, or check the "
+            )
+            hint += "address."
+            raise InvalidValueError("--cluster", "be a scheduler that answers", self.name, hint) from None
         self._running: dict[Any, Chunk] = {}
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._seen_s = time.monotonic()
@@ -105,9 +107,8 @@ class DaskCluster(Executor):
         try:
             found = self._client.run(program_of_worker)
         except (OSError, TimeoutError, ImportError, AttributeError) as error:
-            hint = "Install this version of moesim on every worker."
-            shown = f"{self.name} ({' '.join(str(error).split())[:200]})"
-            raise InvalidValueError("--cluster", "be workers with the program", shown, hint) from None
+            hint = f"{reason_of(error)}. Install this version of moesim on every worker."
+            raise InvalidValueError("--cluster", "be workers with the program", self.name, hint) from None
         if not found:
             hint = f"Start one: dask worker {self.name.replace('dask', 'tcp')}"
             raise InvalidValueError("--cluster", "have workers", f"{self.name} with none", hint)

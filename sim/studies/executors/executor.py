@@ -10,7 +10,7 @@ from sim.errors import InvalidValueError
 from sim.studies.executors.chunk import Chunk, ChunkRefusedError
 from sim.studies.store.record import Record
 
-__all__ = ["Ended", "Executor", "refused_by_worker"]
+__all__ = ["Ended", "Executor", "reason_of", "refused_by_worker"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,15 @@ class Executor(ABC):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the executor; after an error what still runs is dropped."""
         self.close(drop=kind is not None)
+
+
+def reason_of(error: Exception) -> str:
+    r"""Return what an error of a cluster says, in one line and without a full stop.
+
+    >>> reason_of(OSError("no route\n to host."))
+    'no route to host'
+    """
+    return " ".join(str(error).split())[:200].rstrip(".")
 
 
 def refused_by_worker(name: str, error: ChunkRefusedError) -> InvalidValueError:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sim.errors import InvalidValueError, SimulationError
 from sim.studies.executors.chunk import Chunk, ChunkRefusedError, program_of_worker, run_chunk
-from sim.studies.executors.executor import Ended, Executor, refused_by_worker
+from sim.studies.executors.executor import Ended, Executor, reason_of, refused_by_worker
 from sim.studies.store.keys import program_digest
 
 __all__ = ["RayCluster"]
@@ -43,10 +43,9 @@ class RayCluster(Executor):
         try:
             ray.init(address="auto", log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-            hint = "Start one with `ray start --head`, or set RAY_ADDRESS."
+            hint = f"{reason_of(error)}. Start one with `ray start --head`, or set RAY_ADDRESS."
             self._stack.close()
-            found = f"{self.name} ({' '.join(str(error).split())[:200]})"
-            raise InvalidValueError("--cluster", "be a cluster that answers", found, hint) from None
+            raise InvalidValueError("--cluster", "be a cluster that answers", self.name, hint) from None
         self._task = ray.remote(num_cpus=1, max_retries=_RETRIES)(run_chunk)
         self._running: dict[Any, Chunk] = {}
         try:
@@ -108,5 +107,4 @@ class RayCluster(Executor):
                 raise refused_by_worker(self.name, cause) from None
             raise
         except errors.RayError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise SimulationError(f"{self.name}: the cluster cannot go on: {reason}. {_KEPT}") from None
+            raise SimulationError(f"{self.name}: the cluster cannot go on: {reason_of(error)}. {_KEPT}") from None

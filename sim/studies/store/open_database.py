@@ -49,7 +49,6 @@ _HINTS: Final = {
     "locked|lock timeout": f"{_KEPT}: another program holds the store; end it, and the same command goes on.",
     "readonly": "Choose a store that can be written.",
     "unable to open": "Choose a folder that can be written.",
-    "not a database": "It is no store of results: choose another name.",
     "malformed": "The file is damaged: `sqlite3 FILE .recover` saves what can be read; or move it away.",
     "disk i/o error": f"{_KEPT}: look at the disk, and the same command goes on.",
     r'database "(.+?)" does not exist': r"Make the database first: createdb \1",
@@ -107,6 +106,11 @@ def plain_errors(where: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
         reason = " ".join(cause.split())[:300].rstrip("?.")
+        if "not a database" in reason:
+            hint = "Choose another name: this file belongs to another program, or is damaged."
+            raise InvalidValueError(
+                "the store", "be a store of results", "a file that is not a database", hint, file=named(where)
+            ) from None
         matches = ((re.search(part, reason, re.IGNORECASE), hint) for part, hint in _HINTS.items())
         hint = next((found.expand(hint) for found, hint in matches if found is not None), f"{_KEPT}.")
         raise OutputError(file=named(where), reason=reason, hint=hint) from None

@@ -63,3 +63,6 @@ def test_a_larger_sweep_simulates_only_what_is_new(moesim: Moesim, scenario: Pat
     more = ("--grid", "workload.microbatches=8,16", "--grid", "parallel.pp=2,4", "--grid", "schedule.kind=1f1b")
     data = json.loads(moesim("sweep", scenario, *more, "--store", store, "--jobs", 1, "--json").out)
     assert (data["num_simulated"], data["num_kept"]) == (2, 2)
+    planned = moesim("sweep", scenario, *more, "--store", store, "-j", 1, "--plan")
+    assert "nothing is left to plan" in planned.err
+    assert "SWEEP  toy: 4 points" in planned.out

@@ -242,7 +242,7 @@ def test_a_damaged_file_is_named_with_what_to_do(path):
 @pytest.mark.parametrize("content", [b"no database at all, but a text of some length" * 100, b"\x89PNG" * 2000])
 def test_a_file_that_is_no_database_is_left_as_it_is(path, content):
     Path(path).write_bytes(content)
-    with pytest.raises(OutputError, match="not a database"):
+    with pytest.raises(InvalidValueError, match="must be a store of results, got a file that is not a database"):
         Store(path)
     assert Path(path).read_bytes() == content
 
