@@ -24,7 +24,7 @@ from sim.build.work import CollectiveWork
 from sim.plan.collective import CollectivePlan
 from sim.plan.transfer_costs import exchange_sms, forget_prices
 from sim.studies.suites import find_suites
-from topology import abstract_cluster
+from topology import cluster as clusters
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.fitted import DIRECT, FITTED, SM_RATES
@@ -144,7 +144,7 @@ def at_datasheet(cluster: Cluster) -> Cluster:
 
 def log_errors(rows: Sequence[Row], constants: Mapping[str, float]) -> list[float]:
     """Return log(modelled / published) of each row."""
-    abstract_cluster.protocols_of = lambda inside, between: build_protocols(inside, between, constants)
+    clusters.protocols_of = lambda inside, between: build_protocols(inside, between, constants)
     forget_prices()
     return [math.log(modelled(row, constants) / row.published) for row in rows]
 

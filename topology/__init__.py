@@ -4,12 +4,11 @@ Contents
 --------
 - `topology.device`: a GPU and the time of a kernel from its shape.
 - `topology.profiles`: measured times of kernels by device, operation, format and shape.
-- `topology.cluster`: a cluster, built from a fabric (`topology.abstract_cluster`: the interface of all clusters).
-- `topology.regular_cluster`: paths by class; `topology.regular_links`: its links as arrays, without the graph;
-  `topology.regular_pairs`: exchanges of all pairs of two groups of GPUs; `topology.symmetry`: groups of GPUs with the
-  same wiring.
-- `topology.graph_cluster`: any graph (`topology.check_graph`: what it must have); `topology.routes`: its paths;
-  `topology.graph_pairs`: its exchanges of all pairs.
+- `topology.cluster`: a cluster, from the figures of a fabric or from any graph, and the interface of its paths.
+- `topology.regular_links`: links of a regular cluster as arrays, without the graph; `topology.regular_paths`: its paths
+  by class; `topology.regular_pairs`: its exchanges of all pairs of two groups of GPUs.
+- `topology.graph_links`: links of any graph as arrays (`topology.check_graph`: what the graph must have);
+  `topology.graph_paths`: its paths and exchanges; `topology.routes`: the search of paths.
 - `topology.links`: a kind of link, and bytes spread over links, in all and flow by flow; `topology.pairs`: exchanges of
   all pairs.
 - `topology.link_groups`: what a cluster has: vertices and NICs, and links, counted by kind and figures.

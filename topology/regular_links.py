@@ -58,10 +58,55 @@ class RegularLinks:
     @property
     def num_links(self) -> int:
         """L."""
-        num_gpus = self.num_nodes * self.spec.gpus_per_node
         if self.num_nodes == 1:
-            return 2 * num_gpus
-        return (2 + _OF_GPU_AND_NIC) * num_gpus + 2 * self._num_leaves * self._num_spines
+            return 2 * self.num_gpus
+        return (2 + _OF_GPU_AND_NIC) * self.num_gpus + 2 * self._num_leaves * self._num_spines
+
+    @property
+    def num_gpus(self) -> int:
+        """G."""
+        return self.num_nodes * self.spec.gpus_per_node
+
+    @property
+    def gpu_names(self) -> list[str]:
+        """Vertex of each rank."""
+        return [f"gpu{rank}" for rank in range(self.num_gpus)]
+
+    @property
+    def speeds(self) -> FloatArray:
+        """Speed of each rank's kernels over what the device does: 1. Shape [G]."""
+        return np.ones(self.num_gpus)
+
+    @cached_property
+    def node_and_rail(self) -> IntArray:
+        """Node and rail of each rank. Shape [2, G]."""
+        return np.stack(np.divmod(np.arange(self.num_gpus), self.spec.gpus_per_node))
+
+    @cached_property
+    def leaves(self) -> IntArray:
+        """Number of the leaf of each rank: unit * rails + rail. Shape [G]."""
+        node, rail = self.node_and_rail
+        leaves: IntArray = node // self.nodes_per_unit * self.spec.gpus_per_node + rail
+        return leaves
+
+    @property
+    def has_nvswitches(self) -> bool:
+        """Whether every GPU has a link to an NVSwitch: always."""
+        return True
+
+    @property
+    def in_node_bytes_per_s(self) -> float:
+        """Datasheet bandwidth with which a GPU sends inside its node."""
+        return self.spec.nvlink.bandwidth_bytes_per_s
+
+    @property
+    def exit_bytes_per_s(self) -> float:
+        """Datasheet bandwidth out of a node for each of its GPUs: that of its NIC."""
+        return self.spec.nic.bandwidth_bytes_per_s
+
+    def nic_ranks(self, ranks: IntArray) -> IntArray:
+        """Return those of `ranks` [R] over which collectives enter and leave nodes: all, for each has a NIC."""
+        return ranks
 
     @cached_property
     def of_gpus(self) -> dict[str, IntArray]:
@@ -95,7 +140,7 @@ class RegularLinks:
         rails = self.spec.gpus_per_node
         leaves = [f"leaf{unit}.{rail}" for unit in range(self._unit_sizes.size) for rail in range(rails)]
         numbers = {name: links.tolist() for name, links in self.of_gpus.items()}
-        for rank in range(self.num_nodes * rails):
+        for rank in range(self.num_gpus):
             node, rail = divmod(rank, rails)
             ends = {"nvlink": (f"gpu{rank}", f"nvswitch{node}")}
             if self.num_nodes > 1:
@@ -144,8 +189,8 @@ class RegularLinks:
     @property
     def inventory(self) -> Inventory:
         """What the cluster has, in the order of its graph."""
-        num_gpus, num_nics = self.num_nodes * self.spec.gpus_per_node, len(self._nics)
-        vertices = {"nvswitch": self.num_nodes, "gpu": num_gpus, "nic": num_nics}
+        num_nics = len(self._nics)
+        vertices = {"nvswitch": self.num_nodes, "gpu": self.num_gpus, "nic": num_nics}
         vertices |= {"leaf": self._num_leaves if num_nics else 0, "spine": self._num_spines}
         counts: dict[LinkFigures, int] = {}
         for number, kind in enumerate(self._kinds):

@@ -1,16 +1,15 @@
-"""Exchanges of all pairs of two groups on a regular cluster, as loads on links.
+"""Exchanges of all pairs of two groups on a regular cluster.
 
 Model
 -----
     bytes [S, D] fall apart by class of path: inside a node, between nodes, and of those across leaves
     a link of a GPU carries its row's or its column's sum of a class; a leaf's way to a spine those of its GPUs / spines
 
-The reverse way, `bytes` transposed, loads each link as the forward way loads its opposite: the sums are made once. This
-is `Cluster.load` of all pairs, without listing them.
+The reverse way loads each link as the forward way loads its opposite: the sums are made once.
 
 Assumptions
 -----------
-Those of `topology.regular_cluster`.
+Those of `topology.regular_paths`.
 """
 
 from dataclasses import dataclass, replace
@@ -19,8 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.links import LinkLoad, SharedLinks
-from topology.pairs import check_byte_matrices
+from topology.pairs import Pairs, PairSums
 
 __all__ = ["RegularPairs"]
 
@@ -28,13 +26,15 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 _SMALL = 2**18
 """Pairs times classes up to which the matrices of all classes are in memory at once."""
-_MANY_ALIKE = 4
-"""Links of a group, on average, from which on loads keep the bytes of groups and not of links."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RegularPairs:
-    """All pairs of senders and receivers, on a cluster's links."""
+class RegularPairs(Pairs):
+    """All pairs of senders and receivers, by class of path.
+
+    The sums are, in this order: in a node by sender and by receiver, between nodes the same, over a spine by leaf up
+    and down.
+    """
 
     classes: NDArray[np.bool_]
     """Whether a pair is inside a node, between nodes, across leaves. Shape [3, S, D]."""
@@ -44,17 +44,13 @@ class RegularPairs:
     """Leaf of each sender [S] and of each receiver [D], numbered from 0."""
     num_spines: int
     """Spines over which traffic across leaves is spread."""
-    forward: tuple[IntArray, IntArray]
-    """Links on the way from senders to receivers, ascending, and their sums (see `sums`). Each of shape [K]."""
-    reverse: tuple[IntArray, IntArray]
-    """Links on the way from receivers to senders, and their sums. Each of shape [K]."""
 
-    def sums(self, byte_matrices: FloatArray) -> "RegularPairSums":
+    def sums(self, byte_matrices: FloatArray) -> PairSums:
         """Return what each of `byte_matrices` [N, S, D] puts on links; a pair of a rank with itself loads nothing."""
-        check_byte_matrices(byte_matrices, self.classes.shape[1:])
+        self.check(byte_matrices, self.classes.shape[1:])
         sent, received, num_flows = self._sums_by_class(byte_matrices)
         class_bytes = sent.sum(axis=2).tolist()
-        return RegularPairSums(
+        return PairSums(
             pairs=self,
             values=self._values(sent, received),
             total_bytes=[in_node + away for in_node, away, _ in class_bytes],
@@ -65,34 +61,9 @@ class RegularPairs:
     def that_can_carry(self) -> "RegularPairs":
         """Return the same without links that no pair uses."""
         can_carry = self._values(self.classes.sum(axis=2)[None], self.classes.sum(axis=1)[None])[0] > 0
-        forward, reverse = (
-            (links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (self.forward, self.reverse)
-        )
-        return replace(self, forward=forward, reverse=reverse)
+        return replace(self, forward=self.forward.where(can_carry), reverse=self.reverse.where(can_carry))
 
-    def shared_links(
-        self, is_forward: bool, capacity_bytes_per_s: FloatArray, weight: FloatArray | None
-    ) -> SharedLinks | None:
-        """Return the links of a direction with those that always carry the same; None where few do.
-
-        The capacities [L] and the weights [L] are the cluster's: those of the first call for a direction stand.
-        """
-        key = (is_forward, None if weight is None else id(weight))
-        if key not in self._shared:
-            links, sums = self.forward if is_forward else self.reverse
-            name = sums.astype(np.int64)
-            for figures in (capacity_bytes_per_s, *(() if weight is None else (weight,))):
-                kinds, kind = np.unique(figures[links], return_inverse=True)
-                name = name * kinds.size + kind
-            groups, group = np.unique(name, return_inverse=True)
-            is_worth = links.size > _MANY_ALIKE * groups.size
-            self._shared[key] = (weight, SharedLinks(links, group) if is_worth else None)
-        return self._shared[key][1]
-
-    @cached_property
-    def _shared(self) -> dict[tuple[bool, int | None], tuple[FloatArray | None, SharedLinks | None]]:
-        """Shared links by direction and weights; the weights are kept, for their number names them."""
-        return {}
+    # ---- private -------------------------------------------------------------------------------------------------
 
     def _sums_by_class(self, byte_matrices: FloatArray) -> tuple[FloatArray, FloatArray, list[int]]:
         """Return what each sends [N, 3, S] and receives [N, 3, D] by class, and the pairs that have bytes [N]."""
@@ -111,7 +82,7 @@ class RegularPairs:
         return sent, received, flows.tolist()
 
     def _values(self, sent: NDArray[np.number], received: NDArray[np.number]) -> FloatArray:
-        """Return what links carry (see `RegularPairSums.values`), from sums by class [N, 3, S] and [N, 3, D]."""
+        """Return what links carry (see the text of the class), from sums by class [N, 3, S] and [N, 3, D]."""
         parts = [sent[:, 0], received[:, 0]]
         if self._is_wide:
             up, down = sent[:, 2] @ self._leaf_members[0], received[:, 2] @ self._leaf_members[1]
@@ -142,57 +113,3 @@ class RegularPairs:
         num_leaves = 1 + max(int(leaf.max()) for leaf in self.leaves)
         src, dst = (np.eye(num_leaves)[leaf] for leaf in self.leaves)
         return src, dst
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RegularPairSums:
-    """Exchanges of all pairs, each summed where links need it."""
-
-    pairs: RegularPairs
-    """Who sends to whom."""
-    values: FloatArray
-    """In a node: by sender, by receiver; between nodes the same; over a spine: by leaf, up and down. Shape [N, V]."""
-    total_bytes: list[float]
-    """Bytes that leave their rank. N of them."""
-    num_flows: list[int]
-    """Pairs that have any of them. N of them."""
-    latency_s: list[float]
-    """Time to the first byte of the slowest pair. N of them."""
-
-    def forward(
-        self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
-    ) -> tuple[list[LinkLoad], FloatArray]:
-        """Return the loads on the way from senders to receivers, and the time in which each drains alone.
-
-        In the loads a byte counts as often as the `weight` [L] of its link says; None: once.
-        """
-        return self._on(True, capacity_bytes_per_s, weight)
-
-    def reverse(
-        self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
-    ) -> tuple[list[LinkLoad], FloatArray]:
-        """Return loads and times of as many bytes on the way from the receivers back to the senders; see `forward`."""
-        return self._on(False, capacity_bytes_per_s, weight)
-
-    def _on(
-        self, is_forward: bool, capacity_bytes_per_s: FloatArray, weight: FloatArray | None
-    ) -> tuple[list[LinkLoad], FloatArray]:
-        links, sums = self.pairs.forward if is_forward else self.pairs.reverse
-        shared = self.pairs.shared_links(is_forward, capacity_bytes_per_s, weight)
-        if shared is not None:
-            places = shared.first
-            amounts = self.values[:, sums[places]]
-            drain_s = (amounts / capacity_bytes_per_s[links[places]]).max(axis=1, initial=0.0)
-            counted = amounts if weight is None else amounts * weight[links[places]]
-            return [shared.load(amount) for amount in counted], drain_s
-        amounts = self.values[:, sums]
-        drain_s = (amounts / capacity_bytes_per_s[links]).max(axis=1, initial=0.0)
-        counted = amounts if weight is None else amounts * weight[links]
-        return [_load(links, amount) for amount in counted], drain_s
-
-
-def _load(links: IntArray, amount: FloatArray) -> LinkLoad:
-    if amount.all():
-        return LinkLoad(links=links, num_bytes=amount)
-    carries = np.flatnonzero(amount)
-    return LinkLoad(links=links[carries], num_bytes=amount[carries])

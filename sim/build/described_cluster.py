@@ -12,7 +12,7 @@ from sim.scenario.cluster_section import ClusterSpec
 from sim.scenario.file_bytes import read_input_text
 from sim.scenario.scenario import Scenario
 from sim.scenario.yaml_file import MAX_BYTES as MAX_YAML_BYTES
-from topology.cluster import Cluster
+from topology.cluster import Cluster, build_graph_cluster
 from topology.degraded import Change, degrade
 from topology.device import Device
 from topology.files.generations import sm_of_device, technology_of
@@ -21,7 +21,6 @@ from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.one_node import OneNode, repeat_node
 from topology.files.rocm_smi import is_rocm_smi, rocm_smi_to_node
 from topology.files.topo_matrix import topo_matrix_to_node
-from topology.graph_cluster import build_graph_cluster
 
 __all__ = ["build_described_cluster"]
 

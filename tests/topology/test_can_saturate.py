@@ -28,7 +28,7 @@ def kinds_that_fill(cluster):
 def test_of_two_nodes_the_links_of_gpus_and_nics_can_be_full():
     """16 GPUs, two directions; PCIe is wider than the NIC and the spines carry what the NICs do."""
     cluster = make_cluster("dgx-h100", 2)
-    assert kinds_that_fill(cluster) == {"nvlink": 32, cluster.spec.nic.name: 32}
+    assert kinds_that_fill(cluster) == {"nvlink": 32, cluster.links.spec.nic.name: 32}
 
 
 def test_a_narrow_pcie_link_keeps_its_nic_from_being_full():
@@ -44,7 +44,7 @@ def test_a_fabric_with_few_uplinks_has_spines_that_can_be_full():
     for _, _, data in cluster.graph.edges(data=True):
         if data["kind"] == "leaf-spine":
             data["bandwidth_bytes_per_s"] /= 2
-    links = np.concatenate([links.ravel() for links in cluster.spine_links])
+    links = np.concatenate([links.ravel() for links in cluster.links.of_spines])
     assert cluster.can_saturate[links].all()
 
 

@@ -59,7 +59,7 @@ def two_units(preset: str) -> Cluster:
 def sampled_pairs(cluster: Cluster, *, sources: int = 6, destinations: int = 60) -> list[tuple[int, int]]:
     """Return pairs of the corners of the cluster and of ranks at random."""
     rng = np.random.default_rng(7)
-    corners = [0, cluster.spec.gpus_per_node - 1, cluster.num_gpus - 1]
+    corners = [0, cluster.links.spec.gpus_per_node - 1, cluster.num_gpus - 1]
     some = [*corners, *rng.choice(cluster.num_gpus, sources - len(corners), replace=False).tolist()]
     return [
         (src, dst)
@@ -82,9 +82,9 @@ def slow_load(cluster: Cluster, flows: list[tuple[int, int, float]]) -> dict[str
     num_spines = sum(kind == "spine" for _, kind in cluster.graph.nodes(data="kind"))
     total: Counter[str] = Counter()
     for src, dst, num_bytes in flows:
-        parts = num_spines if cluster.path_class(src, dst) == "spine" else 1
+        parts = num_spines if cluster.paths.path_class(src, dst) == "spine" else 1
         for spine in range(parts):
-            path = cluster.path(src, dst, spine=spine)
+            path = cluster.paths.path(src, dst, spine=spine)
             for a, b in pairwise(path):
                 total[f"{a}->{b}"] += num_bytes / parts
     return dict(total)
@@ -121,10 +121,10 @@ def test_paths_across_units_are_shortest_paths_of_the_graph(preset):
 @PRESETS
 def test_the_class_of_a_pair_is_told_by_node_rail_and_unit(preset):
     cluster = two_units(preset)
-    g = cluster.spec.gpus_per_node
-    unit = g * cluster.spec.nodes_per_leaf
+    g = cluster.links.spec.gpus_per_node
+    unit = g * cluster.links.spec.nodes_per_leaf
     expected = {0: "self", 1: "node", g: "rail", g + 1: "spine", unit: "spine", unit + 1: "spine"}
-    assert {dst: cluster.path_class(0, dst) for dst in expected} == expected
+    assert {dst: cluster.paths.path_class(0, dst) for dst in expected} == expected
 
 
 @PRESETS
@@ -161,7 +161,7 @@ def test_one_flow_puts_its_bytes_on_each_link_of_its_path(preset):
     for src, dst in sampled_pairs(cluster, sources=4, destinations=8):
         load = fast_load(cluster, [(src, dst, 1e9)])
         assert load == pytest.approx(slow_load(cluster, [(src, dst, 1e9)]), rel=ROUNDING)
-        if cluster.path_class(src, dst) != "spine":
+        if cluster.paths.path_class(src, dst) != "spine":
             assert set(load.values()) <= {1e9}
 
 
@@ -170,7 +170,7 @@ def test_a_flow_across_leaves_is_spread_equally_over_all_spines(preset):
     cluster = two_units(preset)
     load = fast_load(cluster, [(0, cluster.num_gpus - 1, 1e9)])
     uplinks = [num_bytes for link, num_bytes in load.items() if "->spine" in link]
-    assert len(uplinks) == 2 * cluster.spec.spines_per_unit
+    assert len(uplinks) == 2 * cluster.links.spec.spines_per_unit
     assert set(uplinks) == {1e9 / len(uplinks)}
 
 
@@ -235,7 +235,7 @@ def test_uplinks_of_a_leaf_carry_what_its_nics_carry(preset):
     cluster = two_units(preset)
     capacity = dict(zip(cluster.graph.edges, cluster.capacity_bytes_per_s.tolist(), strict=True))
     leaves = [name for name, kind in cluster.graph.nodes(data="kind") if kind == "leaf"]
-    assert len(leaves) == 2 * cluster.spec.gpus_per_node
+    assert len(leaves) == 2 * cluster.links.spec.gpus_per_node
     for leaf in leaves:
         for edges in (cluster.graph.out_edges(leaf), cluster.graph.in_edges(leaf)):
             kinds = Counter()
@@ -258,7 +258,7 @@ def test_one_node_has_no_network_beyond_nvlink(preset):
     cluster = cluster_of(preset, 1)
     assert {kind for _, kind in cluster.graph.nodes(data="kind")} == {"gpu", "nvswitch"}
     assert set(cluster.link_kinds) == {"nvlink"}
-    assert all(cluster.path_class(0, dst) == "node" for dst in range(1, cluster.num_gpus))
+    assert all(cluster.paths.path_class(0, dst) == "node" for dst in range(1, cluster.num_gpus))
 
 
 @PRESETS

@@ -150,7 +150,7 @@ def test_two_racks_of_nvl72_are_nodes_of_72():
     """Inside a rack NVLink, between racks the NIC of each GPU."""
     cluster = build_cluster(FABRICS["gb200-nvl72"], 2, DEVICES["gb200"])
     assert (cluster.num_gpus, cluster.gpus_per_node) == (144, 72)
-    assert [cluster.path_class(0, dst) for dst in (71, 72, 73)] == ["node", "rail", "spine"]
+    assert [cluster.paths.path_class(0, dst) for dst in (71, 72, 73)] == ["node", "rail", "spine"]
 
 
 # --- links ---------------------------------------------------------------------------------------------------------

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import InvalidValueError
-from topology.cluster import Cluster, build_cluster
+from topology.cluster import Cluster, build_cluster, build_graph_cluster
 from topology.degraded import Change, degrade
 from topology.fabric import build_graph
-from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 
@@ -92,7 +91,7 @@ def test_a_slow_gpu_is_slow_and_nothing_else_changes():
     """Speeds by rank; paths by class as before."""
     cluster = degraded(Change(part="gpu", name="5", factor=0.8))
     assert cluster.speeds.tolist() == [1.0] * 5 + [0.8] + [1.0] * 10
-    assert cluster.path_class(0, 9) == "spine"
+    assert cluster.paths.path_class(0, 9) == "spine"
     first, other, slow = (np.array(ranks) for ranks in ([0, 1], [2, 3], [4, 5]))
     assert cluster.wiring_of(first) == cluster.wiring_of(other) != cluster.wiring_of(slow)
 

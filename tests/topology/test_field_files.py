@@ -10,14 +10,13 @@ import pytest
 from machines import DGX1_V100, NCCL_NDV4
 
 from sim.errors import InvalidValueError
-from topology.cluster import build_cluster
+from topology.cluster import build_cluster, build_graph_cluster
 from topology.files.generations import sm_of_device
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.nics import nics_in_use
 from topology.files.one_node import OneNode, repeat_node
 from topology.files.rocm_smi import is_rocm_smi, rocm_smi_to_node
 from topology.files.topo_matrix import topo_matrix_to_node
-from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import CLUSTERS
 from topology.presets.devices import DEVICES
 

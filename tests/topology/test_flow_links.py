@@ -33,10 +33,10 @@ def test_a_flow_uses_the_links_of_its_paths(dst):
     """The links are those of the paths over all spines, with equal shares."""
     cluster = build_cluster(FABRICS["dgx-h100"], 2, DEVICES["h100-sxm"])
     flows = cluster.flow_links([0], [dst])
-    spines = range(4) if cluster.path_class(0, dst) == "spine" else range(1)
+    spines = range(4) if cluster.paths.path_class(0, dst) == "spine" else range(1)
     wanted = {}
     for spine in spines:
-        path = cluster.path(0, dst, spine=spine)
+        path = cluster.paths.path(0, dst, spine=spine)
         for a, b in pairwise(path):
             wanted[f"{a}->{b}"] = wanted.get(f"{a}->{b}", 0.0) + 1 / len(spines)
     names = [cluster.link_names[link] for link in flows.links]

@@ -5,11 +5,11 @@ import pytest
 from machines import DGX1_V100, HGX_H100, NCCL_H100, NCCL_NDV4, PCIE_L40S
 
 from sim.errors import InvalidValueError
+from topology.cluster import build_graph_cluster
 from topology.device import Device
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.one_node import OneNode, repeat_node
 from topology.files.topo_matrix import topo_matrix_to_node
-from topology.graph_cluster import build_graph_cluster
 from topology.presets.devices import DEVICES
 
 H100: Device = DEVICES["h100-sxm"]

@@ -6,12 +6,12 @@ import pytest
 from machines import DGX1_V100, HGX_H100, NCCL_H100, NCCL_NDV4
 
 from sim.errors import InvalidValueError
+from topology.cluster import build_graph_cluster
 from topology.fabric import build_graph
 from topology.files.graphml import graph_to_graphml, graphml_to_graph
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.one_node import repeat_node
 from topology.files.topo_matrix import topo_matrix_to_node
-from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 

@@ -11,9 +11,8 @@ from topology.fabrics.clos import RailOptimised
 from topology.link_groups import inventory_of
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
-from topology.regular_cluster import RegularCluster
 
-REGULAR = [name for name in FABRICS if isinstance(build_cluster(FABRICS[name], 1, DEVICES["h100-sxm"]), RegularCluster)]
+REGULAR = [name for name in FABRICS if build_cluster(FABRICS[name], 1, DEVICES["h100-sxm"]).formula]
 WIRINGS = [
     RailOptimised(),
     RailOptimised(nodes_per_leaf=1),
@@ -62,9 +61,9 @@ def test_the_links_of_gpus_and_spines_are_what_their_names_say(name, num_nodes):
             nic = f"nic{node}.{rail}"
             ends |= {"pcie": (f"gpu{rank}", nic), "nic": (nic, f"leaf{node // 4}.{rail}")}
         for kind, (inner, outer) in ends.items():
-            assert found.gpu_links[f"{kind}_up"][rank] == number[f"{inner}->{outer}"]
-            assert found.gpu_links[f"{kind}_down"][rank] == number[f"{outer}->{inner}"]
-    up, down = found.spine_links
+            assert found.links.of_gpus[f"{kind}_up"][rank] == number[f"{inner}->{outer}"]
+            assert found.links.of_gpus[f"{kind}_down"][rank] == number[f"{outer}->{inner}"]
+    up, down = found.links.of_spines
     for (leaf, spine), link in np.ndenumerate(up):
         unit, rail = divmod(leaf, rails)
         assert link == number[f"leaf{unit}.{rail}->spine{spine}"]
@@ -88,4 +87,4 @@ def test_a_graph_that_was_changed_before_its_figures_are_read_counts():
     """The graph is the public face of a cluster."""
     found = cluster("dgx-h100", 2, RailOptimised())
     found.graph.edges["gpu0", "nvswitch0"]["bandwidth_bytes_per_s"] = 1e9
-    assert found.nominal_bytes_per_s[found.gpu_links["nvlink_up"][0]] == 1e9
+    assert found.nominal_bytes_per_s[found.links.of_gpus["nvlink_up"][0]] == 1e9

@@ -110,5 +110,5 @@ def run_grid(
             wanted=frozenset({IMBALANCE_BOUND}),
             watch=Watch(on_progress=on_progress),
         )
-        records = {**kept.results(list(dict.fromkeys(outcome.keys))), **outcome.passing}
-    return [PointResult.of(records[key]) for key in outcome.keys], outcome.num_kept
+        records = outcome.records(kept, range(points.num_points))
+    return [PointResult.of(record) for record in records if record is not None], outcome.num_kept

@@ -112,7 +112,7 @@ def test_axes_one_by_one_equal_the_name() -> None:
 def test_an_overridden_bandwidth_reaches_the_links(key: str, value: str, field: str) -> None:
     """And a slower link never makes the step faster here, where nothing else changes."""
     slow = load_scenario_text(SMALL, overrides=[f"{key}={value}"])
-    links = getattr(build(slow).work.cluster.spec, field)
+    links = getattr(build(slow).work.cluster.links.spec, field)
     assert links.bandwidth_bytes_per_s in (12.5e9, 100e9)
     base = simulate_scenario(load_scenario_text(SMALL))
     assert simulate_scenario(slow).metrics["step_time_s"] >= base.metrics["step_time_s"]

@@ -10,9 +10,8 @@ from sim.engine.simulation import run_plan
 from sim.plan.lowering import slow_down
 from sim.plan.ops import Service
 from sim.plan.pipeline import PipelinePlan
-from topology.cluster import build_cluster
+from topology.cluster import build_cluster, build_graph_cluster
 from topology.degraded import Change
-from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 

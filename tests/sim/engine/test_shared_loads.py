@@ -9,7 +9,7 @@ from works import make_work
 
 from sim.engine.simulation import run_plan
 from sim.plan.pipeline import PipelinePlan
-from topology import regular_pairs
+from topology import pairs
 from topology.cluster import build_cluster
 from topology.links import SharedLoad
 from topology.presets.clusters import FABRICS
@@ -35,7 +35,7 @@ def test_a_shared_load_is_the_load_link_by_link(with_zeros, has_weights):
         matrices[1, :, 8:] = 0.0
     found = {}
     for most in (0, 1 << 40):
-        with patch.object(regular_pairs, "_MANY_ALIKE", most):
+        with patch.object(pairs, "_MANY_ALIKE", most):
             cluster = spread_cluster()
             weight = None
             if has_weights:
@@ -56,7 +56,7 @@ def test_a_run_with_shared_loads_is_that_without():
     """Replicas on four nodes whose random exchanges share spines: the trace, and links but for the order of sums."""
     runs = []
     for most in (0, 1 << 40):
-        with patch.object(regular_pairs, "_MANY_ALIKE", most):
+        with patch.object(pairs, "_MANY_ALIKE", most):
             work = make_work("EP16_TP4_PP1_DP8", "megatron", num_gpus=32, routing="multinomial", microbatches=2)
             runs.append(run_plan(PipelinePlan(replace(work, cluster=spread_cluster()))))
     shared, plain = runs

@@ -427,7 +427,7 @@ def test_doubling_the_microbatches_of_half_the_size_keeps_bytes_and_tokens():
 def test_faster_links_make_one_lane_no_slower():
     # A theorem where transfers do not meet: a single stage of one lane runs its ops one after another.
     work = make_work("EP16_TP16_PP1", "megatron", routing="multinomial")
-    fast = replace(work.cluster.spec, nic=replace(work.cluster.spec.nic, bandwidth_bytes_per_s=200e9))
+    fast = replace(work.cluster.links.spec, nic=replace(work.cluster.links.spec.nic, bandwidth_bytes_per_s=200e9))
     faster = replace(work, cluster=build_cluster(fast, work.cluster.num_nodes, work.cluster.device))
     assert run(faster).trace.step_ns < run(work).trace.step_ns
 

@@ -9,8 +9,7 @@ from works import make_cluster, make_plain_cluster
 from sim.plan.pricing import Pricing
 from sim.plan.transfer_costs import TransferCosts
 from sim.scenario.cluster_file import yaml_to_graph
-from topology.cluster import build_cluster
-from topology.graph_cluster import build_graph_cluster
+from topology.cluster import build_cluster, build_graph_cluster
 from topology.presets.clusters import CLUSTERS as PRESETS
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.studies.validate import validate
-from topology import abstract_cluster
+from topology import cluster as clusters
 from topology.presets.fitted import FITTED
 
 MOST_MEDIAN_PCT, MOST_P90_PCT, MOST_MEDIAN_OF_A_SYSTEM_PCT = 2.0, 6.1, 10.0
@@ -80,9 +80,9 @@ def test_the_suites_count_the_constants_that_were_fitted(rows):
 @pytest.fixture(scope="module", autouse=True)
 def protocols():
     """Take back the protocols that the script puts in the plan's place."""
-    before = abstract_cluster.protocols_of
+    before = clusters.protocols_of
     yield
-    abstract_cluster.protocols_of = before
+    clusters.protocols_of = before
 
 
 @pytest.fixture(scope="module")
