@@ -212,6 +212,11 @@ class Work:
         return ROUTINGS[self.routing.kind].is_balanced
 
     @property
+    def draws_experts(self) -> bool:
+        """Whether tokens choose experts at random, so that every pass has exchanges and experts' kernels of its own."""
+        return not self.has_balanced_routing and self.model.num_moe_layers > 0
+
+    @property
     def has_replicated_tokens(self) -> bool:
         """Whether all ranks of a lane have all its tokens."""
         return self.mesh.replicates_tokens_over_tp

@@ -82,7 +82,6 @@ class Lowering:
         self._host = HostLowering(work) if work.runtime.has_host else None
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
-        self._is_drawn = not work.has_balanced_routing and work.model.num_moe_layers > 0
         self._issued_ops: dict[tuple[tuple[Op, ...], str, int], tuple[Op, ...]] = {}
         self._taking_sms: dict[Collective, Collective] = {}
         self._slowing_transfers: dict[Transfer, Transfer] = {}
@@ -103,7 +102,7 @@ class Lowering:
             ops = self.overlap.with_exchanges(position, pass_, ops, self._running_lanes())
         if self.work.placement.moves:
             ops = (*self._relocation(position, pass_), *ops)
-        if self._is_drawn:
+        if self.work.draws_experts:
             return self._issued(position, pass_, ops)
         key = (ops, pass_.kind, self._model_chunk(position, pass_))
         if key not in self._issued_ops:
@@ -181,7 +180,7 @@ class Lowering:
 
     def _compute_and_exchange(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass through a model chunk, made once where they do not depend on the microbatch."""
-        if self._is_drawn:  # the ops of a microbatch are needed once or twice: do not keep them
+        if self.work.draws_experts:  # the ops of a microbatch are needed once or twice: do not keep them
             return self.chunk_ops(position, pass_, is_split=is_split)
         key = (position, pass_.kind, pass_.chunk, is_split)
         if key not in self._passes:
