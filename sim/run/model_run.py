@@ -9,6 +9,7 @@ from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
 from sim.plan.bounds import all_reduce_wire_times_s, bounds_of
 from sim.plan.jitter import jittered
+from sim.plan.lowering import passes_differ
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.what_if import under
 from sim.results.memory import memory_of
@@ -62,29 +63,29 @@ class ModelRun(ScenarioRun):
     def estimated_resources(self) -> Resources:
         """Return what the run is expected to need."""
         work = self.work
-        plan = PipelinePlan(work, folds=not work.jitter.is_on)
+        plan = PipelinePlan(work, folds=work.may_fold)
         a_backward = Pass("B", work.num_microbatches // 2)  # the first and the last may be whole where most are not
         splits = work.kind.trains and plan.pipeline_order.is_split(0, a_backward)
         return estimate_of_plan(
             plan,
             kinds=(*work.kind.pass_kinds, "W") if splits else work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
-            is_drawn=work.draws_experts,
+            is_drawn=not work.has_balanced_routing,
             base_bytes=cluster_and_routing_bytes(work),
             base_s=cluster_and_routing_s(work),
         )
 
     def num_ops_alike(self, runs_alike: int) -> int:
-        """Return the operations of runs like this; none of a single run under random routing.
+        """Return the operations of runs like this; none of a single run whose passes all differ.
 
-        There every pass has operations of its own, and making them arrays takes as long as SimPy's engine and much
-        more memory: 16.7 and 17.6 s of processor time, 0.5 and 2.1 GB on 4,096 GPUs.
+        Making arrays of operations that come once takes as long as SimPy's engine and much more memory: 17.6 and 16.7 s
+        of processor time, 2.1 and 0.5 GB under random routing on 4,096 GPUs.
         """
-        return 0 if self.work.draws_experts and runs_alike == 1 else super().num_ops_alike(runs_alike)
+        return 0 if passes_differ(self.work) and runs_alike == 1 else super().num_ops_alike(runs_alike)
 
     def _simulate(self, options: RunOptions) -> Simulated:
         work = self.work
-        plan = PipelinePlan(work, folds=not work.jitter.is_on)
+        plan = PipelinePlan(work, folds=work.may_fold)
         plan.costs.pairs.is_on, plan.costs.loads.is_on = options.pairs, IMBALANCE_BOUND in options.wanted
         run = self.run_plan(
             jittered(under(plan, work.what_if), work.jitter, work.seed),
@@ -177,7 +178,7 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
     trains = work.kind.trains
     head_flops = 2.0 * work.num_heads * model.num_embedding_params * head_tokens
     layer_flops, layer_flops_causal = (
-        model.flops_per_token(work.sequence_length, causal=is_causal, with_head=False, with_mtp=trains) * tokens
+        model.flops_per_token(work.attended_length, causal=is_causal, with_head=False, with_mtp=trains) * tokens
         - 2.0 * model.num_expert_params * run.tokens_dropped
         for is_causal in (False, True)
     )
@@ -185,11 +186,11 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
     if work.recompute.num_layers is not None:
         again = [layer for layer in work.layers if work.recompute_of(layer).kind == "full"]
         recomputed = tokens * sum(
-            count * layer.flops_per_token(work.sequence_length, causal=False)
+            count * layer.flops_per_token(work.attended_length, causal=False)
             for layer, count in model.layer_kinds(again)
         )
     elif work.recompute.kind != "full":
-        per_token = model.recomputed_flops_per_token(work.recompute, work.sequence_length, with_mtp=trains)
+        per_token = model.recomputed_flops_per_token(work.recompute, work.attended_length, with_mtp=trains)
         recomputed = per_token * tokens
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     return RunQuantities(

@@ -353,7 +353,8 @@ def _ops_of_layers(work: Work) -> int:
 
 def _all_lanes_run(work: Work) -> bool:
     """Tell whether surely no lane runs for another: see `sim.plan.folding`."""
-    return work.draws_experts or work.mesh.convention.experts_span_stages or work.network.fidelity == "flow"
+    draws = not work.has_balanced_routing and work.model.num_moe_layers > 0
+    return draws or work.mesh.convention.experts_span_stages or work.network.fidelity == "flow"
 
 
 def _exchange(work: Work) -> tuple[int, int]:
