@@ -14,8 +14,8 @@ How it is fast
 --------------
 There is an event per transfer and none per flow. The flows of a *contention component* (transfers that share links,
 directly or over others) run ahead until the first of its transfers ends, and one alarm is set for that time. When
-another transfer joins earlier, the flows run again from where they stood, as far as now. The interval of transfers that
-started together is kept, for equal sets of transfers come again.
+another transfer joins earlier, the flows run again from where they stood, as far as now. Intervals are kept, for the
+same comes again (`sim.engine.network.flows.runs`).
 
 Assumptions
 -----------
@@ -23,7 +23,6 @@ Latency is not stretched by load, and is the transfer's: its flows start togethe
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -32,34 +31,28 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
 from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, contention_components, refuse_dead_links
-from sim.engine.network.flows.interval import FlowInterval, first_remaining, run_flows
+from sim.engine.network.flows.interval import NO_STOP, FlowInterval
 from sim.engine.network.flows.kernel import Run, choose_run
-from sim.engine.network.link_account import mean_timeline
-from sim.engine.network.linkuse import hottest_links, link_classes
+from sim.engine.network.flows.log import FlowLog
+from sim.engine.network.flows.runs import FlowRuns
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 
 __all__ = ["FlowNetwork"]
 
 FloatArray = NDArray[np.float64]
-_KNOWN = 256
-"""Intervals that are kept for sets of transfers that come again."""
-
-
-_ROUNDING = 1e-3
-"""Share of a link's bytes that the rounding of ends to whole nanoseconds may hide."""
+_KNOWN = 1024
+"""Transfers whose links are kept as bits."""
 
 
 class _Stream:
     """A transfer that flows."""
 
-    __slots__ = ("batch", "is_fresh", "position", "remaining", "transfer")
+    __slots__ = ("batch", "mask", "position", "remaining", "transfer")
 
-    def __init__(self, batch: Batch, position: int) -> None:
-        self.batch, self.position = batch, position
+    def __init__(self, batch: Batch, position: int, mask: int, remaining: FloatArray) -> None:
+        self.batch, self.position, self.mask, self.remaining = batch, position, mask, remaining
         self.transfer = batch.transfers[position]
-        self.remaining = first_remaining(self.transfer)
-        self.is_fresh = True
 
 
 class _ContentionComponent:
@@ -89,16 +82,15 @@ class FlowNetwork:
         """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold no flow back (None: all can)."""
         self._env = clock.env
         self._capacity, self._names = capacity, link_names
-        self._limits = capacity if can_saturate is None else np.where(can_saturate | (capacity <= 0), capacity, np.inf)
+        limits = capacity if can_saturate is None else np.where(can_saturate | (capacity <= 0), capacity, np.inf)
         self._dead = sum(1 << int(link) for link in np.flatnonzero(capacity <= 0))
         self._components: list[_ContentionComponent] = []
         self._stale: list[_ContentionComponent] = []
         self._num_ended: dict[Transfer, int] = {}
-        self._known: dict[tuple[Transfer, ...], FlowInterval] = {}
-        self._log = _FlowLog(capacity, link_names, link_kinds)
-        self._choose, self._num_steps = choose, 0
+        self._masks: dict[Transfer, int] = {}
+        self._log = FlowLog(capacity, link_names, link_kinds)
+        self._runs = FlowRuns(limits, choose)
         self.occupancy: Occupancy = NoOccupancy()
-        self.num_solves = 0
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
 
@@ -117,6 +109,11 @@ class FlowNetwork:
             Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, positions))
         return batch
 
+    @property
+    def num_solves(self) -> int:
+        """How often rates were solved."""
+        return self._runs.num_solves
+
     def link_use(self, *, with_timeline: bool = True) -> LinkUse:
         """Return what the links have carried so far."""
         return self._log.summary(with_timeline=with_timeline)
@@ -127,7 +124,7 @@ class FlowNetwork:
 
     def forget(self) -> None:
         """Forget what became of transfers so far."""
-        self._known.clear()
+        self._runs.forget()
         self._num_ended.clear()
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -136,16 +133,25 @@ class FlowNetwork:
         """Let transfers flow after their latency, with the transfers that they meet."""
         for position in positions:
             transfer = batch.transfers[position]
-            if transfer.mask & self._dead:
+            mask = self._mask(transfer)
+            if mask & self._dead:
                 refuse_dead_links(transfer, self._capacity, self._names, self._env.now)
-            if transfer.mask:
-                self._merge(_Stream(batch, position))
+            if mask:
+                self._merge(_Stream(batch, position, mask, self._runs.remaining(transfer)))
             else:
                 self._finish(batch, position)
 
+    def _mask(self, transfer: Transfer) -> int:
+        mask = self._masks.get(transfer)
+        if mask is None:
+            if len(self._masks) >= _KNOWN:
+                self._masks.clear()
+            mask = self._masks[transfer] = transfer.mask
+        return mask
+
     def _merge(self, stream: _Stream) -> None:
         """Make one component of a transfer and those it meets, to be shared when all that starts now has started."""
-        streams, mask = [stream], stream.transfer.mask
+        streams, mask = [stream], stream.mask
         for component in [component for component in self._components if component.mask & mask]:
             self._advance(component)
             self._components.remove(component)
@@ -173,7 +179,7 @@ class FlowNetwork:
             interval = self._run(component.streams, elapsed_ns)
         self._log.add(component.since_ns, interval)
         for stream, remaining in zip(component.streams, interval.remaining, strict=True):
-            stream.remaining, stream.is_fresh = remaining, False
+            stream.remaining = remaining
         component.since_ns, component.interval = self._env.now, None
 
     def _share(self, _: simpy.Event) -> None:
@@ -181,9 +187,9 @@ class FlowNetwork:
         stale, self._stale = self._stale, []
         for component in stale:
             self._components.remove(component)
-            for streams, mask in contention_components(component.streams, lambda stream: stream.transfer.mask):
+            for streams, mask in contention_components(component.streams, lambda stream: stream.mask):
                 smaller = _ContentionComponent(streams, mask, self._env.now)
-                smaller.interval = self._interval_of(streams)
+                smaller.interval = self._run(streams)
                 smaller.alarm = Alarm(self._env, smaller.interval.elapsed_ns, partial(self._end_some, smaller))
                 self._components.append(smaller)
 
@@ -197,27 +203,10 @@ class FlowNetwork:
         for stream in ended:
             self._finish(stream.batch, stream.position)
 
-    def _interval_of(self, streams: Sequence[_Stream]) -> FlowInterval:
-        """Return what becomes of flows until the first of their transfers ends."""
-        if not all(stream.is_fresh for stream in streams):
-            return self._run(streams)
-        key = tuple(stream.transfer for stream in streams)
-        interval = self._known.get(key)
-        if interval is None:
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            interval = self._known[key] = self._run(streams)
-        return interval
-
-    def _run(self, streams: Sequence[_Stream], stop_ns: int | None = None) -> FlowInterval:
-        transfers = [stream.transfer for stream in streams]
-        remaining = [stream.remaining for stream in streams]
-        self._num_steps += sum(np.unique(num_bytes).size for num_bytes in remaining)  # equal flows end in one step
-        run = self._choose(self._num_steps)
-        limit = {} if stop_ns is None else {"stop_ns": stop_ns}
-        interval = run_flows(transfers, remaining, self._limits, run, **limit)
-        self.num_solves += interval.num_solves
-        return interval
+    def _run(self, streams: Sequence[_Stream], stop_ns: int = NO_STOP) -> FlowInterval:
+        """Return what becomes of flows until the first of their transfers ends, or until `stop_ns`."""
+        transfers = tuple([stream.transfer for stream in streams])
+        return self._runs.run(transfers, [stream.remaining for stream in streams], stop_ns)
 
     def _finish(self, batch: Batch, position: int) -> None:
         transfer = batch.transfers[position]
@@ -229,65 +218,3 @@ class FlowNetwork:
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()
-
-
-class _FlowLog:
-    """Intervals between starts and ends of transfers."""
-
-    def __init__(self, capacity: FloatArray, names: Sequence[str], link_kinds: Sequence[str]) -> None:
-        self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
-        self._kinds = tuple(dict.fromkeys(link_kinds))
-        self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
-        self._bytes = np.zeros(capacity.size)
-        self._busy_ns = np.zeros(capacity.size, dtype=np.int64)
-        self._intervals: list[tuple[int, FlowInterval, FloatArray]] = []
-
-    def add(self, start_ns: int, interval: FlowInterval) -> None:
-        """Note what flows did from `start_ns` on."""
-        self._bytes[interval.links] += interval.num_bytes
-        self._busy_ns[interval.links] += interval.busy_ns
-        if interval.elapsed_ns:
-            use = np.zeros(len(self._kinds))
-            load = interval.held_bytes / (self._capacity[interval.links] * (interval.elapsed_ns * 1e-9))
-            np.maximum.at(use, self._kind_of[interval.links], np.minimum(load, 1.0))  # above by the rounding of ends
-            self._intervals.append((start_ns, interval, use))
-
-    def summary(self, *, with_timeline: bool = True) -> LinkUse:
-        """Return bytes, busy time and (unless left out) the timeline of utilisation."""
-        intervals = self._intervals if with_timeline else []
-        start = np.array([start_ns for start_ns, _, _ in intervals], dtype=np.int64)
-        end = start + np.array([interval.elapsed_ns for _, interval, _ in intervals], dtype=np.int64)
-        times = np.unique(np.concatenate([start, end]))
-        use = np.zeros((times.size, len(self._kinds)))
-        first, last = np.searchsorted(times, start), np.searchsorted(times, end)
-        for (_, _, load), low, high in zip(intervals, first.tolist(), last.tolist(), strict=True):
-            np.maximum(use[low:high], load, out=use[low:high])
-        all_of = LinkUse(
-            num_bytes=self._bytes.copy(),
-            busy_s=self._busy_ns / 1e9,
-            time_ns=times,
-            utilisation=use,
-            kinds=self._kinds,
-            names=self._names,
-            link_kinds=self._link_kinds,
-            capacity_bytes_per_s=self._capacity,
-        )
-        return self._with_hottest(all_of, start, end) if with_timeline else all_of
-
-    # ---- private -------------------------------------------------------------------------------------------------
-
-    def _with_hottest(self, use: LinkUse, start: NDArray[np.int64], end: NDArray[np.int64]) -> LinkUse:
-        """Return what links carried, with bottlenecks and the timeline of the hottest."""
-        hot = hottest_links(use.num_bytes, self._capacity, link_classes(self._names, self._capacity))
-        load = np.zeros((start.size, hot.size))
-        full_ns = np.zeros(self._capacity.size)
-        for here, (_, interval, _) in zip(load, self._intervals, strict=True):
-            num_bytes = np.zeros(self._capacity.size)
-            num_bytes[interval.links] = interval.num_bytes
-            here[:] = num_bytes[hot] / (self._capacity[hot] * (interval.elapsed_ns * 1e-9))
-            most = self._capacity[interval.links] * (interval.busy_ns * 1e-9)
-            is_full = interval.num_bytes >= (1 - _ROUNDING) * most
-            full_ns[interval.links[is_full]] += interval.busy_ns[is_full]
-        edges_ns, hot_utilisation = mean_timeline(start, end, np.minimum(load, 1.0))
-        full_s = full_ns / 1e9
-        return replace(use, bottleneck_s=full_s, hottest=hot, hot_edges_ns=edges_ns, hot_utilisation=hot_utilisation)
