@@ -49,8 +49,8 @@ class ModelRun(ScenarioRun):
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
-        built = build(scenario)
-        self.work, self.assumptions, self.warnings = built.work, built.assumptions, built.warnings
+        self._built = build(scenario)
+        self.work, self.warnings = self._built.work, self._built.warnings
 
     @property
     def probes(self) -> frozenset[str]:
@@ -112,7 +112,7 @@ class ModelRun(ScenarioRun):
             num_nodes=work.cluster.num_nodes,
             batches=work.batches,
             num_runs=num_runs,
-            assumptions=self.assumptions,
+            find_assumptions=lambda: self._built.assumptions,
             warnings=[*self.warnings, *plan.costs.kernels.warnings],
             choices=list(plan.costs.transfers.choices.values()),
             pairs=pair_use(plan, run) if options.pairs and not work.what_if else None,

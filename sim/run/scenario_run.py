@@ -85,8 +85,8 @@ class Simulated:
     """Batches that were run."""
     num_runs: int = 1
     """Simulations that this took."""
-    assumptions: list[Assumption] = field(default_factory=list)
-    """Facts that the scenario does not give."""
+    find_assumptions: Callable[[], list[Assumption]] = list
+    """Looks for the facts that the scenario does not give."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know."""
     choices: list[Choice] = field(default_factory=list)
@@ -127,6 +127,11 @@ class Simulated:
     def wire_times_s(self) -> dict[str, float]:
         """NIC time of one all-reduce per layer over a batch, by algorithm."""
         return self.find_wire_times_s()
+
+    @property
+    def assumptions(self) -> list[Assumption]:
+        """Facts that the scenario does not give."""
+        return self.find_assumptions()
 
     @property
     def values(self) -> dict[str, Value]:
