@@ -79,11 +79,11 @@ class ServingRun(ScenarioRun):
         s = work.mesh.strategy
         return Simulated(
             run=_run(log, steps, work.num_groups, wall_s),
-            metrics=metrics,
-            path_ns=parts,
+            find_metrics=lambda: metrics,
+            find_path_ns=lambda: parts,
             stages_ns=[parts],
-            mesh={"tp": s.tp, "pp": s.pp, "ep": s.ep, "dp": work.mesh.dp},
-            explanations=_explanations(metrics),
+            find_mesh=lambda: {"tp": s.tp, "pp": s.pp, "ep": s.ep, "dp": work.mesh.dp},
+            find_explanations=lambda: _explanations(metrics),
             num_nodes=work.cluster.num_nodes,
             assumptions=work.assumptions,
             warnings=[*work.warnings, *getattr(costs, "warnings", [])],
