@@ -21,7 +21,7 @@ from sim.plan.ops import AwaitStream, Collective, RendezvousKey
 from sim.plan.passes import PassesPlan
 from sim.plan.pipeline import PipelinePlan
 from sim.run import engines
-from sim.run.simulate import simulate_scenario
+from sim.run.simulate import build_run, simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.scenario import Scenario
 
@@ -273,6 +273,16 @@ def test_auto_compiles_only_where_it_saves_more_than_it_takes_to_begin(start_s, 
     monkeypatch.setattr(engines, "start_s", lambda: start_s)
     monkeypatch.setattr(engines, "has_numba", lambda: True)
     assert engines.pays_to_compile(150_000) == pays
+    assert engines.pays_to_compile(37_500, 40e-6) == pays
+
+
+def test_a_single_run_whose_passes_all_differ_is_left_to_simpy():
+    drawn, balanced = (
+        build_run(load_scenario("ep16_tp16_pp4", overrides=[f"routing.kind={kind}"]))
+        for kind in ("multinomial", "balanced")
+    )
+    assert drawn.num_ops_alike(1) == 0
+    assert drawn.num_ops_alike(2) == 2 * balanced.num_ops_alike(1) > 0
 
 
 def test_a_kernel_that_is_nowhere_kept_takes_longest_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
