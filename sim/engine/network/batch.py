@@ -1,11 +1,10 @@
-"""What the two networks have in common.
+"""What networks give to those who start transfers: a *batch* of those that start together.
 
-Transfers that start together are a *batch*; transfers that share links, directly or over others, are a *contention
-component*; a transfer may occupy SMs of its ranks; a link may have no capacity.
+A transfer may occupy SMs of its ranks; a link may have no capacity.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, Self, TypeVar
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +13,7 @@ from sim.engine.clock import Signal
 from sim.errors import SimulationError
 from sim.plan.ops import Transfer
 
-__all__ = ["Batch", "NoOccupancy", "Occupancy", "contention_components", "refuse_dead_links"]
-
-_Member = TypeVar("_Member")
-
-
-class _Links(Protocol):
-    """A set of links: bits of an integer, or a `LinkSet`."""
-
-    def __and__(self, other: Self, /) -> object: ...
-
-    def __or__(self, other: Self, /) -> Self: ...
-
-
-_Set = TypeVar("_Set", bound=_Links)
+__all__ = ["Batch", "NoOccupancy", "Occupancy", "refuse_dead_links"]
 
 
 class Batch:
@@ -67,27 +53,6 @@ class NoOccupancy:
 
     def end(self, transfer: Transfer) -> None:
         """Do nothing: none has begun."""
-
-
-def contention_components(
-    members: Sequence[_Member], links_of: Callable[[_Member], _Set]
-) -> list[tuple[list[_Member], _Set]]:
-    """Return the transfers that share links, directly or over others, with the links of each component.
-
-    >>> contention_components(["a", "b", "c"], {"a": 0b001, "b": 0b100, "c": 0b011}.__getitem__)
-    [(['b'], 4), (['a', 'c'], 3)]
-    """
-    components: list[tuple[list[_Member], _Set]] = []
-    for member in members:
-        links, together, apart = links_of(member), [member], []
-        for component in components:
-            if component[1] & links:
-                links |= component[1]
-                together = [*component[0], *together]
-            else:
-                apart.append(component)
-        components = [*apart, (together, links)]
-    return components
 
 
 def refuse_dead_links(transfer: Transfer, capacity: NDArray[np.float64], names: Sequence[str], now_ns: int) -> None:
