@@ -2,9 +2,10 @@
 
 Model
 -----
-Transfers that share links, directly or over others, form a *contention component*. A transfer that meets others joins
-their components into one; when a transfer has ended, what is left falls apart into smaller components. Only a component
-in which something has started or ended is solved again. What solving means is the network's:
+Transfers that start together are a *batch*. Transfers that share links, directly or over others, form a *contention
+component*. A transfer that meets others joins their components into one; when a transfer has ended, what is left falls
+apart into smaller components. Only a component in which something has started or ended is solved again. What solving
+means is the network's:
 
     sim.engine.network.fluid     a rate for each transfer
     sim.engine.network.flows     each flow of the transfers to its end
@@ -23,37 +24,57 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
-from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, refuse_dead_links
 from sim.engine.network.linkset import BusyLinks, LinkSet, LinkUsers
+from sim.engine.network.linkuse import TransferLog
 from sim.engine.trace import LinkUse
+from sim.errors import SimulationError
 from sim.plan.ops import Transfer
 from topology.links import SharedLinks, SharedLoad
 
-__all__ = ["Component", "ContentionNetwork", "Log", "Member"]
+__all__ = ["Batch", "Component", "ContentionNetwork", "Member", "NoOccupancy", "Occupancy", "refuse_dead_links"]
 
 FloatArray = NDArray[np.float64]
 _KNOWN = 1024
 """Transfers whose places are kept, for equal transfers come again."""
 
 
-class Log(Protocol):
-    """What the links carried, and which transfers have ended."""
+class Batch:
+    """Transfers that started together; `done` fires when all have ended."""
+
+    __slots__ = ("done", "end_ns", "start_ns", "transfers", "waiting")
+
+    def __init__(self, transfers: Sequence[Transfer], start_ns: int, done: Signal) -> None:
+        self.transfers = transfers
+        self.start_ns = start_ns
+        self.end_ns = [start_ns] * len(transfers)
+        self.waiting = len(transfers)
+        self.done = done
+
+
+class Occupancy(Protocol):
+    """The account of the SMs that transfers take: the network reports each transfer that takes some."""
+
+    def begin(self, transfer: Transfer) -> None:
+        """Note that a transfer takes its SMs from now on: its kernels wait for the first bytes on them."""
+        ...
 
     def end(self, transfer: Transfer) -> None:
-        """Note that all bytes of a transfer are through."""
+        """Note that a transfer has ended."""
         ...
 
-    def num_ended(self) -> dict[Transfer, int]:
-        """Return how often each transfer has ended."""
-        ...
 
-    def clear(self) -> None:
-        """Forget what was noted."""
-        ...
+class NoOccupancy:
+    """The account of a plan that gives no number of SMs: it refuses transfers that take some."""
 
-    def summary(self, *, with_timeline: bool = True) -> LinkUse:
-        """Return what the links have carried so far."""
-        ...
+    def begin(self, transfer: Transfer) -> None:
+        """Refuse: kernels would run as if the transfer took none."""
+        raise SimulationError(
+            f"plan: num_sms must be the SMs of a rank where transfers take some, and is None (a transfer takes "
+            f"{transfer.num_sms} on rank {transfer.ranks[0]}). Give the device's number, or let transfers take none."
+        )
+
+    def end(self, transfer: Transfer) -> None:
+        """Do nothing: none has begun."""
 
 
 class Member:
@@ -67,30 +88,29 @@ class Member:
 
 
 _M = TypeVar("_M", bound=Member)
+_S = TypeVar("_S")
 
 
-class Component(Generic[_M]):
+class Component(Generic[_M, _S]):
     """Transfers that share links, directly or over others."""
 
-    __slots__ = ("alarm", "is_stale", "is_whole", "links", "members", "since_ns")
+    __slots__ = ("alarm", "is_stale", "is_whole", "links", "members", "since_ns", "solution")
 
     def __init__(self, members: list[_M], links: LinkSet, since_ns: int) -> None:
         self.members, self.links, self.since_ns = members, links, since_ns
+        self.solution: _S | None = None  # of its members as they were solved last
         self.alarm: simpy.Event | None = None
         self.is_stale = False
         self.is_whole = True  # no member has left that may have connected the others
 
 
-_C = TypeVar("_C", bound=Component)  # type: ignore[type-arg]  # of the members that the network has
-
-
 class _Place(NamedTuple):
-    """The links of a transfer, those on which it meets others, and whether any is without capacity."""
+    """The links of a transfer."""
 
     links: LinkSet
     """Those on which it meets others."""
     is_dead: bool
-    """Whether the transfer uses a link without capacity."""
+    """Whether one of them is without capacity."""
     capacity: FloatArray
     """Of all its links. Shape [K]."""
     narrow: NDArray[np.intp]
@@ -99,18 +119,18 @@ class _Place(NamedTuple):
     """Numbers of those among all such links. Shape [F]."""
 
 
-class ContentionNetwork(ABC, Generic[_M, _C]):
+class ContentionNetwork(ABC, Generic[_M, _S]):
     """Active transfers and the links they share."""
 
-    _solves_at_once: ClassVar[bool]
-    """Whether a component is solved at once where nothing else starts now; if not, after all that starts now."""
+    _is_eager: ClassVar[bool]
+    """Whether a component is solved at once where nothing else starts now, and keeps its place in their order."""
 
     def __init__(
         self,
         clock: Clock,
         capacity: FloatArray,
         link_names: Sequence[str],
-        log: Log,
+        log: TransferLog,
         *,
         meets_on: NDArray[np.bool_],
         count: Callable[[Transfer], int] | None = None,
@@ -122,8 +142,8 @@ class ContentionNetwork(ABC, Generic[_M, _C]):
         self._places: dict[bytes | SharedLinks, _Place] = {}
         self._place_of: dict[Transfer, _Place] = {}
         self._busy = BusyLinks(LinkSet.of(np.flatnonzero(capacity <= 0)))  # without capacity they are never free
-        self._components = LinkUsers[_C]()
-        self._stale: list[_C] = []
+        self._components = LinkUsers[Component[_M, _S]]()
+        self._stale: list[Component[_M, _S]] = []
         self._log = log
         self.occupancy: Occupancy = NoOccupancy()
         self.num_solves = 0
@@ -161,20 +181,16 @@ class ContentionNetwork(ABC, Generic[_M, _C]):
         """Set the alarms at which the transfers of a batch start to flow."""
 
     @abstractmethod
-    def _component(self, members: list[_M], links: LinkSet) -> _C:
-        """Return a component that begins now."""
-
-    @abstractmethod
-    def _advance(self, component: _C) -> None:
+    def _advance(self, component: Component[_M, _S]) -> None:
         """Move a component's transfers on to now."""
 
     @abstractmethod
-    def _share(self, component: _C) -> None:
+    def _share(self, component: Component[_M, _S]) -> None:
         """Solve a component, and set the time of its next end."""
 
     # ---- components ----------------------------------------------------------------------------------------------
 
-    def _merge(self, members: list[_M], components: Sequence[_C]) -> None:
+    def _merge(self, members: list[_M], components: Sequence[Component[_M, _S]]) -> None:
         """Make one component of `members` and `components`, to be solved when all that starts now has started."""
         for component in components:
             self._advance(component)
@@ -184,18 +200,18 @@ class ContentionNetwork(ABC, Generic[_M, _C]):
             members = [*component.members, *members]
         self._mark(self._add_component(members, reduce(or_, [member.links for member in members])))
 
-    def _add_component(self, members: list[_M], links: LinkSet) -> _C:
-        component = self._component(members, links)
+    def _add_component(self, members: list[_M], links: LinkSet) -> Component[_M, _S]:
+        component: Component[_M, _S] = Component(members, links, self._env.now)
         self._components.add(component)
         self._busy.add(links)
         return component
 
-    def _mark(self, component: _C) -> None:
+    def _mark(self, component: Component[_M, _S]) -> None:
         """Let a component be solved again."""
         component.alarm = None
         if component.is_stale:
             return
-        if self._solves_at_once and not self._stale and self._env.peek() > self._env.now:  # nothing else starts now
+        if self._is_eager and not self._stale and self._env.peek() > self._env.now:  # nothing else starts now
             self._solve_one(component)
             return
         component.is_stale = True
@@ -210,9 +226,9 @@ class ContentionNetwork(ABC, Generic[_M, _C]):
             if component.is_stale:  # and not merged into another since
                 self._solve_one(component)
 
-    def _solve_one(self, component: _C) -> None:
+    def _solve_one(self, component: Component[_M, _S]) -> None:
         component.is_stale = False
-        if component.is_whole:
+        if component.is_whole and self._is_eager:
             self._share(component)
             return
         self._components.remove(component)
@@ -240,13 +256,6 @@ class ContentionNetwork(ABC, Generic[_M, _C]):
             if len(self._place_of) >= _KNOWN:
                 self._place_of.clear()
             place = self._place_of[transfer] = self._find_place(transfer)
-        return place
-
-    def _living_place(self, transfer: Transfer) -> _Place:
-        """Return the links of a transfer that starts to flow; refuse links without capacity."""
-        place = self._place(transfer)
-        if place.is_dead:
-            refuse_dead_links(transfer, self._capacity, self._names, self._env.now)
         return place
 
     def _find_place(self, transfer: Transfer) -> _Place:
@@ -280,3 +289,12 @@ def _components_of(members: list[_M]) -> list[tuple[list[_M], LinkSet]]:
                 apart.append(component)
         components = [*apart, (together, links)]
     return components
+
+
+def refuse_dead_links(transfer: Transfer, capacity: NDArray[np.float64], names: Sequence[str], now_ns: int) -> None:
+    """Raise SimulationError for a transfer over links without capacity, and name them."""
+    dead = [names[link] for link in transfer.load.links if capacity[link] <= 0]
+    raise SimulationError(
+        f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3]) or 'a link'} has none "
+        f"(transfer of {transfer.total_bytes:.0f} bytes at {now_ns} ns). Remove the link or repair it."
+    )

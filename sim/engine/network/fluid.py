@@ -34,8 +34,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import Alarm, Clock
-from sim.engine.network.batch import Batch
-from sim.engine.network.contention import Component, ContentionNetwork, Member
+from sim.engine.network.contention import Batch, Component, ContentionNetwork, Member, refuse_dead_links
 from sim.engine.network.linkset import BusyLinks, LinkSet, LinkUsers
 from sim.engine.network.linkuse import LinkLog
 from sim.engine.network.maxmin import bounded_rows, few_max_min_rates
@@ -86,21 +85,21 @@ class _Member(Member):
         self.row, self.remaining, self.rate = row, remaining, 0.0
 
 
-class _Component(Component[_Member]):
-    """A contention component, with the rates of its transfers."""
+class _Rates(NamedTuple):
+    """The solution of a component."""
 
-    __slots__ = ("rates", "transfers")
-
-    def __init__(self, members: list[_Member], links: LinkSet, since_ns: int) -> None:
-        super().__init__(members, links, since_ns)
-        self.transfers: tuple[Transfer, ...] = ()  # as they were solved last
-        self.rates: list[float] = []
+    transfers: tuple[Transfer, ...]
+    each: list[float]
+    """Of each transfer, bytes/s per flow."""
 
 
-class FluidNetwork(ContentionNetwork[_Member, _Component]):
+_Component = Component[_Member, _Rates]
+
+
+class FluidNetwork(ContentionNetwork[_Member, _Rates]):
     """Transfers that move as a whole."""
 
-    _solves_at_once = True
+    _is_eager = True
     _log: LinkLog
 
     def __init__(
@@ -166,7 +165,10 @@ class FluidNetwork(ContentionNetwork[_Member, _Component]):
     def _start_to_flow(self, batch: Batch, position: int, _: simpy.Event) -> None:
         """Let a transfer flow after its latency, alone or with the transfers that it meets."""
         transfer, now_ns = batch.transfers[position], self._env.now
-        links = self._living_place(transfer).links
+        place = self._place(transfer)
+        links = place.links
+        if place.is_dead:
+            refuse_dead_links(transfer, self._capacity, self._names, now_ns)
         is_met = self._busy & links
         met = self._alone.meeting(links) if is_met else []
         components = self._components.meeting(links) if is_met else []
@@ -209,27 +211,25 @@ class FluidNetwork(ContentionNetwork[_Member, _Component]):
 
     # ---- components ----------------------------------------------------------------------------------------------
 
-    def _component(self, members: list[_Member], links: LinkSet) -> _Component:
-        return _Component(members, links, self._env.now)
-
     def _advance(self, component: _Component) -> None:
         """Move a component's transfers on to now."""
         now_ns = self._env.now
         elapsed_ns = now_ns - component.since_ns
-        if elapsed_ns and component.rates:
-            self._log.add(
-                component.since_ns, now_ns, component.transfers, component.rates if len(component.rates) > 1 else None
-            )
+        if elapsed_ns and component.solution:
+            transfers, rates = component.solution
+            self._log.add(component.since_ns, now_ns, transfers, rates if len(rates) > 1 else None)
             for member in component.members:
                 member.remaining -= member.rate * elapsed_ns * 1e-9
         component.since_ns = now_ns
 
     def _share(self, component: _Component) -> None:
         """Find the rates of a component, and set the time of its next end."""
-        component.transfers = tuple([member.transfer for member in component.members])
-        component.rates = self._rates(component)
+        members = component.members
+        transfers = tuple([member.transfer for member in members])
+        rates = [1.0 / members[0].row.busiest] if len(members) == 1 else self._rates(members, transfers)
+        component.solution = _Rates(transfers, rates)
         left_s = math.inf
-        for member, rate in zip(component.members, component.rates, strict=True):
+        for member, rate in zip(members, rates, strict=True):
             member.rate = rate
             needs_s = member.remaining / rate
             left_s = min(left_s, needs_s)
@@ -246,16 +246,14 @@ class FluidNetwork(ContentionNetwork[_Member, _Component]):
         for member in ended:
             self._finish(member.batch, member.position)
 
-    def _rates(self, component: _Component) -> list[float]:
-        if len(component.members) == 1:
-            return [1.0 / component.members[0].row.busiest]
-        rates = self._known.get(component.transfers)
+    def _rates(self, members: Sequence[_Member], transfers: tuple[Transfer, ...]) -> list[float]:
+        rates = self._known.get(transfers)
         if rates is None:
             self.num_solves += 1
-            rates = self.solved_rates(component.transfers, _rows_together([member.row for member in component.members]))
+            rates = self.solved_rates(transfers, _rows_together([member.row for member in members]))
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            self._known[component.transfers] = rates
+            self._known[transfers] = rates
         return rates
 
     def solved_rates(self, transfers: Sequence[Transfer], rows: Sequence[FloatArray]) -> list[float]:

@@ -31,13 +31,12 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import Alarm, Clock
-from sim.engine.network.batch import Batch
-from sim.engine.network.contention import Component, ContentionNetwork, Member
+from sim.engine.network.contention import Batch, Component, ContentionNetwork, Member, refuse_dead_links
 from sim.engine.network.flows.interval import FlowInterval, first_remaining, run_flows
 from sim.engine.network.flows.kernel import Run, choose_run
 from sim.engine.network.link_account import mean_timeline
 from sim.engine.network.linkset import LinkSet
-from sim.engine.network.linkuse import hottest_links, link_classes
+from sim.engine.network.linkuse import TransferLog, hottest_links, link_classes
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 
@@ -63,21 +62,13 @@ class _Stream(Member):
         self.is_fresh = True
 
 
-class _Component(Component[_Stream]):
-    """A contention component, with what becomes of its flows until the first of its transfers ends."""
-
-    __slots__ = ("interval",)
-
-    def __init__(self, members: list[_Stream], links: LinkSet, since_ns: int) -> None:
-        super().__init__(members, links, since_ns)
-        self.interval: FlowInterval | None = None
-        self.is_whole = False  # so that components stand in the order in which they were solved last
+_Component = Component[_Stream, FlowInterval]
 
 
-class FlowNetwork(ContentionNetwork[_Stream, _Component]):
+class FlowNetwork(ContentionNetwork[_Stream, FlowInterval]):
     """Transfers each flow of which moves on its own."""
 
-    _solves_at_once = False
+    _is_eager = False
     _log: "_FlowLog"
 
     def __init__(
@@ -114,19 +105,20 @@ class FlowNetwork(ContentionNetwork[_Stream, _Component]):
     def _start_to_flow(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:
         """Let transfers flow after their latency, with the transfers that they meet."""
         for position in positions:
-            links = self._living_place(batch.transfers[position]).links
+            transfer = batch.transfers[position]
+            place = self._place(transfer)
+            links = place.links
+            if place.is_dead:
+                refuse_dead_links(transfer, self._capacity, self._names, self._env.now)
             if links.blocks:
                 self._merge([_Stream(batch, position, links)], self._components.meeting(links))
             else:
                 self._finish(batch, position)
 
-    def _component(self, members: list[_Stream], links: LinkSet) -> _Component:
-        return _Component(members, links, self._env.now)
-
     def _advance(self, component: _Component) -> None:
         """Move a component's flows on to now."""
         elapsed_ns = self._env.now - component.since_ns
-        interval = component.interval
+        interval = component.solution
         if interval is None or (elapsed_ns == 0 and interval.elapsed_ns > 0):
             return
         if elapsed_ns < interval.elapsed_ns:
@@ -134,11 +126,11 @@ class FlowNetwork(ContentionNetwork[_Stream, _Component]):
         self._log.add(component.since_ns, interval)
         for stream, remaining in zip(component.members, interval.remaining, strict=True):
             stream.remaining, stream.is_fresh = remaining, False
-        component.since_ns, component.interval = self._env.now, None
+        component.since_ns, component.solution = self._env.now, None
 
     def _share(self, component: _Component) -> None:
         """Let the flows of a component run ahead, and set the time of its next end."""
-        interval = component.interval = self._interval_of(component.members)
+        interval = component.solution = self._interval_of(component.members)
         component.alarm = Alarm(self._env, interval.elapsed_ns, partial(self._end_some, component))
 
     def _end_some(self, component: _Component, event: simpy.Event) -> None:
@@ -174,29 +166,18 @@ class FlowNetwork(ContentionNetwork[_Stream, _Component]):
         return interval
 
 
-class _FlowLog:
+class _FlowLog(TransferLog):
     """Intervals between starts and ends of transfers."""
 
     def __init__(self, capacity: FloatArray, names: Sequence[str], link_kinds: Sequence[str]) -> None:
-        self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
-        self._kinds = tuple(dict.fromkeys(link_kinds))
-        self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
+        super().__init__(capacity, names, link_kinds)
         self._bytes = np.zeros(capacity.size)
         self._busy_ns = np.zeros(capacity.size, dtype=np.int64)
-        self.clear()
 
     def clear(self) -> None:
         """Forget the intervals, and which transfers have ended."""
+        super().clear()
         self._intervals: list[tuple[int, FlowInterval, FloatArray]] = []
-        self._num_ended: dict[Transfer, int] = {}
-
-    def end(self, transfer: Transfer) -> None:
-        """Note that all bytes of a transfer are through."""
-        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + 1
-
-    def num_ended(self) -> dict[Transfer, int]:
-        """Return how often each transfer has ended."""
-        return dict(self._num_ended)
 
     def add(self, start_ns: int, interval: FlowInterval) -> None:
         """Note what flows did from `start_ns` on."""
@@ -218,16 +199,7 @@ class _FlowLog:
         first, last = np.searchsorted(times, start), np.searchsorted(times, end)
         for (_, _, load), low, high in zip(intervals, first.tolist(), last.tolist(), strict=True):
             np.maximum(use[low:high], load, out=use[low:high])
-        all_of = LinkUse(
-            num_bytes=self._bytes.copy(),
-            busy_s=self._busy_ns / 1e9,
-            time_ns=times,
-            utilisation=use,
-            kinds=self._kinds,
-            names=self._names,
-            link_kinds=self._link_kinds,
-            capacity_bytes_per_s=self._capacity,
-        )
+        all_of = self._use(self._bytes.copy(), self._busy_ns, times, use)
         return self._with_hottest(all_of, start, end) if with_timeline else all_of
 
     # ---- private -------------------------------------------------------------------------------------------------
