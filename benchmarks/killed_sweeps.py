@@ -27,7 +27,7 @@ _POINTS_OF_A_SEED = 10
 _END_S = 600
 
 
-def start_sweep(folder: Path, store: Path, num_points: int, *more: str) -> subprocess.Popen[bytes]:
+def start_sweep(folder: Path, store: Path | str, num_points: int, *more: str) -> subprocess.Popen[bytes]:
     """Start a sweep in a process of its own, which prints its JSON."""
     scenario = folder / "passes.yaml"
     scenario.write_text(PASSES, encoding="utf-8")
@@ -50,7 +50,7 @@ def said(process: subprocess.Popen[bytes]) -> dict[str, object]:
     return dict(json.loads(process.communicate(timeout=_END_S)[0]))
 
 
-def kept_results(store: Path) -> dict[str, str]:
+def kept_results(store: Path | str) -> dict[str, str]:
     """Return the results of a store by key, without what they took."""
     with Store(str(store)) as kept:
         return {row.key: row.record.to_json() for row in kept.rows()}

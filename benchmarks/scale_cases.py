@@ -56,13 +56,17 @@ def _dense(replicas: int, *, most_s: float | None = None, most_gb: float | None 
     )
 
 
-def _experts(schedule: str, routing: str, microbatches: int, *, most_s: float | None = None) -> Case:
+def _experts(
+    schedule: str, routing: str, microbatches: int, *, most_s: float | None = None, fidelity: str = "bulk"
+) -> Case:
     layers = [4] * 13 + [3] * 3
     parallel = f"{{strategy: EP64_TP1_PP16_DP128, convention: megatron, zero: 1, stage_layers: {layers}}}"
     sequences = f"sequences: {128 * microbatches}, sequence_length: 4096, microbatches: {microbatches}"
     return Case(
-        says=f"2,048 GPUs, DeepSeek-V3, {microbatches} microbatches, {schedule}, {routing}",
+        says=f"2,048 GPUs, DeepSeek-V3, {microbatches} microbatches, {schedule}, {routing}"
+        + (", flow by flow" if fidelity == "flow" else ""),
         changes=(
+            f"network={{fidelity: {fidelity}}}",
             "cluster={preset: h800, num_nodes: 256}",
             "model={preset: deepseek-v3}",
             f"parallel={parallel}",
@@ -82,7 +86,9 @@ CASES = {
     "dense_16384": _dense(128, most_s=5, most_gb=0.8),
     "experts_1f1b": _experts("1f1b", "balanced", 120, most_s=4),
     "experts_dualpipe": _experts("dualpipe", "balanced", 120, most_s=6),
+    "experts_flow": _experts("1f1b", "balanced", 120, most_s=60, fidelity="flow"),
     "experts_zipf_8": _experts("1f1b", "zipf", 8),
+    "experts_multinomial": _experts("1f1b", "multinomial", 120, most_s=60),
     "experts_zipf": _experts("1f1b", "zipf", 120, most_s=60),
 }
 

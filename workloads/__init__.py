@@ -5,6 +5,7 @@ Contents
 - `workloads.model`: a transformer's shape, parameters and FLOPs.
 - `workloads.presets`: named models, with `dense_presets` and `nemotron_presets`; `published`: their published sizes.
 - `workloads.mesh_metrics`: numbers of a mesh and a model that need no run.
+- `workloads.documents`: documents packed into sequences, and how long their attention takes.
 - `workloads.workload_kind`: forward or training; `pipeline_layout`: which model chunk holds what.
 - `workloads.runtime`: what the software does; presets of frameworks.
 - `workloads.what_if`: what a run can be without; `jitter`: how much the times of passes vary.

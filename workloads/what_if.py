@@ -1,12 +1,13 @@
 """What a run can be without: the names that a scenario's `what_if` lists, and what each takes away.
 
-`moesim why` runs a scenario under each of them, and `sim.plan.what_if` changes the plan.
+`moesim why` runs a scenario under each of them, and `sim.plan.what_if` changes the plan; `even_lengths` changes the
+work (`sim.build.work`).
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["EVENED", "EVEN_LAST_STAGE", "EVEN_STAGES", "NO_BUBBLE", "WHAT_IFS", "WhatIf"]
+__all__ = ["CAUSES", "EVENED", "EVEN_LAST_STAGE", "EVEN_LENGTHS", "EVEN_STAGES", "NO_BUBBLE", "WHAT_IFS", "WhatIf"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,9 @@ EVEN_STAGES: Final = "even_stages"
 EVEN_LAST_STAGE: Final = "even_last_stage"
 EVENED: Final = (EVEN_STAGES, EVEN_LAST_STAGE)
 """Those that change how long stages compute."""
+EVEN_LENGTHS: Final = "even_lengths"
+CAUSES: Final = (*EVENED, EVEN_LENGTHS)
+"""Those that take away a cause of straggling."""
 
 WHAT_IFS: Final[dict[str, WhatIf]] = {
     "free_tp": WhatIf(meaning="collectives over TP took no time", free_kinds=("tp",)),
@@ -42,5 +46,6 @@ WHAT_IFS: Final[dict[str, WhatIf]] = {
     NO_BUBBLE: WhatIf(meaning="no stage waited for another's output"),
     EVEN_STAGES: WhatIf(meaning="all stages computed as long as the mean stage"),
     EVEN_LAST_STAGE: WhatIf(meaning="the last stage computed as long as the mean stage"),
+    EVEN_LENGTHS: WhatIf(meaning="the attention of all microbatches took as long as that of the mean one"),
 }
 """Name -> what it takes away."""

@@ -102,7 +102,16 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
     ):
         why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
         found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
-    return [*found, *_of_recording(work)]
+    return [*found, *_of_documents(work), *_of_recording(work)]
+
+
+def _of_documents(work: Work) -> list[Assumption]:
+    """Return the lengths that the attention of packed documents comes to."""
+    lengths = work.attended_lengths
+    if lengths is None:
+        return []
+    value = f"attention as in sequences of {lengths.min():,} to {lengths.max():,} tokens, mean {lengths.mean():,.0f}"
+    return [Assumption("workload.documents", value, f"sum of squares over sum of what was drawn with seed {work.seed}")]
 
 
 def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:

@@ -14,6 +14,7 @@ from sim.build.hints import with_tried_hint
 from sim.build.layout import context_of, fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
 from sim.build.runtime import check_dispatch, check_overlap, formats_of, fusions_of, runtime_of
+from sim.build.served_requests import lengths_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
@@ -24,6 +25,7 @@ from topology.cluster import Cluster
 from workloads.placement import PlacementRule
 from workloads.schedules import PipelineOrder, schedule_kind_of
 from workloads.schedules.custom import read_custom
+from workloads.serving.lengths import Lengths
 from workloads.workload_kind import WORKLOAD_KINDS
 
 __all__ = [
@@ -161,6 +163,7 @@ def _build(scenario: Scenario) -> Built:
         batches=batches,
         sequences=workload.sequences,
         sequence_length=workload.sequence_length,
+        documents=_documents_of(workload),
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
         recompute=spec.schedule.recomputation,
@@ -201,6 +204,13 @@ def _build(scenario: Scenario) -> Built:
     return Built(
         work=work, assumptions=assumptions_of(scenario, work), warnings=[*cluster.warnings, *warnings_of(work)]
     )
+
+
+def _documents_of(workload: ForwardWorkload | TrainingWorkload) -> Lengths | None:
+    """Return the lengths of the documents that sequences are packed from; None where each sequence is one."""
+    if not isinstance(workload, TrainingWorkload) or workload.documents is None:
+        return None
+    return lengths_of("workload.documents", workload.documents)
 
 
 def _own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int, num_chunks: int) -> PipelineOrder | None:

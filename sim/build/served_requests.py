@@ -15,7 +15,7 @@ from workloads.serving.lengths import Lengths
 from workloads.serving.requests import Request
 from workloads.serving.server import ServerLimits
 
-__all__ = ["CLOSED_LOOPS", "check_requests", "requests_of"]
+__all__ = ["CLOSED_LOOPS", "check_requests", "lengths_of", "requests_of"]
 
 CLOSED_LOOPS: Final = 10
 """Requests of a closed loop over its concurrency, where no count is given: InferenceX sends so many."""
@@ -27,8 +27,8 @@ def requests_of(scenario: Scenario, section: RequestsSection, seed: int) -> tupl
         return _of_trace(scenario, section)
     streams = np.random.default_rng(np.random.SeedSequence(seed)).spawn(3)
     count = section.count or min(MAX_REQUESTS, CLOSED_LOOPS * (section.concurrency or 0))
-    prompts = _lengths("input", section.input).draw(streams[0], count)
-    outputs = _lengths("output", section.output).draw(streams[1], count)
+    prompts = lengths_of("workload.requests.input", section.input).draw(streams[0], count)
+    outputs = lengths_of("workload.requests.output", section.output).draw(streams[1], count)
     times = np.zeros(count)
     if section.arrival is not None:
         rate = section.rate_per_s or 1.0
@@ -66,14 +66,21 @@ def check_requests(requests: tuple[Request, ...], limits: ServerLimits) -> None:
             raise InvalidValueError("workload.server.block_size", rule, limits.block_size, hint)
 
 
-# ---- private -----------------------------------------------------------------------------------------------------
+def lengths_of(key: str, section: LengthsSection | None) -> Lengths:
+    """Return the lengths that stand at a dotted key of a scenario.
 
-
-def _lengths(key: str, section: LengthsSection | None) -> Lengths:
+    Raises
+    ------
+    InvalidValueError
+        A value that the distribution needs is not given.
+    """
     try:
         return Lengths(**(section or LengthsSection()).model_dump())
     except InvalidValueError as error:
-        raise error.at(field=f"workload.requests.{key}.{error.field}") from None
+        raise error.at(field=f"{key}.{error.field}") from None
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _of_trace(scenario: Scenario, section: RequestsSection) -> tuple[Request, ...]:

@@ -22,6 +22,7 @@ from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.context_parallel import ContextParallel
+from workloads.documents import attended_lengths
 from workloads.jitter import EXACT, Jitter
 from workloads.memory import (
     MEGATRON_PRECISION,
@@ -49,6 +50,8 @@ from workloads.schedules import (
     build_pipeline_order,
     schedule_kind_of,
 )
+from workloads.serving.lengths import Lengths
+from workloads.what_if import EVEN_LENGTHS
 from workloads.workload_kind import WorkloadKind
 
 __all__ = ["CollectiveWork", "PassesWork", "Work"]
@@ -70,6 +73,8 @@ class Work:
     """Sequences of one batch, over all replicas."""
     sequence_length: int
     """Tokens of a sequence."""
+    documents: Lengths | None = None
+    """Documents that sequences are packed from (training); None: each sequence is one."""
     microbatches: int
     """Microbatches of one batch and pipeline."""
     schedule: str
@@ -151,6 +156,45 @@ class Work:
     def tokens(self) -> int:
         """Tokens of one microbatch of one replica."""
         return self.sequences_per_microbatch * self.sequence_length
+
+    @property
+    def attended_lengths(self) -> NDArray[np.int64] | None:
+        """Tokens of a sequence that takes as long as those of each replica and microbatch. Shape [DP, M].
+
+        None: it is `sequence_length` in all of them.
+        """
+        if self.documents is None:
+            return None
+        lengths = attended_lengths(
+            self.documents,
+            num_replicas=self.mesh.dp,
+            num_microbatches=self.num_microbatches,
+            sequences=self.sequences_per_microbatch,
+            sequence_length=self.sequence_length,
+            seed=self.seed,
+        )
+        return np.full_like(lengths, round(lengths.mean())) if EVEN_LENGTHS in self.what_if else lengths
+
+    @property
+    def attended_length(self) -> int:
+        """Mean of `attended_lengths`, which the FLOPs of attention follow."""
+        lengths = self.attended_lengths
+        return self.sequence_length if lengths is None else round(float(lengths.mean()))
+
+    @property
+    def may_fold(self) -> bool:
+        """Whether lanes may run alike: neither passes vary, nor the documents of replicas."""
+        has_own_lengths = self.documents is not None and EVEN_LENGTHS not in self.what_if
+        return not self.jitter.is_on and not has_own_lengths
+
+    def attended_lengths_on(self, lane: int, microbatch: int) -> NDArray[np.int64] | None:
+        """Return the attended length of a microbatch on each rank of a lane, as all its replicas have it. Shape [R]."""
+        lengths, s = self.attended_lengths, self.mesh.strategy
+        if lengths is None:
+            return None
+        places = lane * self.mesh.lane_size + np.arange(self.mesh.lane_size)
+        on_ranks: NDArray[np.int64] = lengths[places // (s.cp * s.tp), microbatch]
+        return on_ranks
 
     @property
     def rank_tokens(self) -> int:

@@ -69,7 +69,7 @@ def bounds_of(work: Work, *, num_dropped: int = 0) -> Bounds:
     """Return the bounds on one batch of `work`, of which experts do not compute so many copies of all its batches."""
     passes = work.kind.flops_per_forward_flop
     model, trains = work.model, work.kind.trains
-    flops = model.flops_per_token(work.sequence_length, causal=True, with_head=False, with_mtp=trains)
+    flops = model.flops_per_token(work.attended_length, causal=True, with_head=False, with_mtp=trains)
     flops *= work.batch_tokens
     flops -= 2.0 * model.num_expert_params * num_dropped / work.batches
     head_tokens = work.head_tokens * work.microbatches * work.mesh.dp

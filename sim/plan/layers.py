@@ -16,6 +16,9 @@ and backward, where the two products of the block's first matrix run last, next 
 With sequence parallelism a layer has 4 collectives forward and 6 backward. With `runtime.overlap_tp` those that a block
 waits for run in pieces next to its first and last product (`sim.plan.tp_overlap`).
 
+Documents packed into sequences (`workloads.documents`) give each replica attention of a length of its own, in kernels
+that take a time of their own on each rank.
+
 Expert blocks under sequence parallelism need none of these: each rank routes the tokens that it owns. The projection of
 MTP needs none: a rank projects the tokens that it owns (without sequence parallelism its columns, gathered for nothing:
 optimistic).
@@ -27,8 +30,11 @@ input is gathered again, next to the product by input).
 Megatron-LM, megatron/core/tensor_parallel/layers.py, `LinearWithGradAccumulationAndAsyncCommunication.backward`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from sim.build.work import Work
 from sim.plan.context import ContextLowering
@@ -36,7 +42,7 @@ from sim.plan.costs import Costs
 from sim.plan.expert_block import ExpertBlock
 from sim.plan.expert_router import ExpertRouter
 from sim.plan.kernel_costs import makes_weight_gradient
-from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op, Transfer
+from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op, Transfer, by_rank
 from sim.plan.tp_overlap import USERBUFFERS_SMS, Piece, with_gather, with_scatter
 from workloads.blocks.core import MixerKernels
 from workloads.blocks.ffn import DenseFfn, MoeFfn
@@ -47,24 +53,27 @@ from workloads.layers import attention_block, dense_ffn_block, mtp_projection_bl
 
 __all__ = ["TP_STREAM", "LayerLowering"]
 
+_Known = dict[tuple[LanePosition, int, int], list[Op]]
+"""Ops by lane, layer and attended length."""
+
 TP_STREAM = "tp"
 """Stream of the collectives over TP that run next to kernels."""
 
 
 class LayerLowering:
-    """Lowers the layers of a work; the ops of attention are made once for each layer and lane."""
+    """Lowers the layers of a work; the ops of attention are made once for each layer, lane and length."""
 
     def __init__(self, work: Work, costs: Costs, router: ExpertRouter) -> None:
         self._work, self._costs, self._router = work, costs, router
         self._experts, self._context = ExpertBlock(work, costs), ContextLowering(work, costs)
         self._tp_transfers: dict[tuple[LanePosition, str, float], tuple[Transfer, ...]] = {}
         self._pieces: dict[tuple[LanePosition, str, int], tuple[Transfer, ...]] = {}
-        self._attention_ops: dict[tuple[LanePosition, int], list[Op]] = {}
-        self._attention_backward_ops: dict[tuple[LanePosition, int], list[Op]] = {}
+        self._attention_ops: _Known = {}
+        self._attention_backward_ops: _Known = {}
 
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
         """Return the ops of one layer's forward pass of one microbatch (`is_recomputed`: see `ExpertBlock.forward`)."""
-        ffn, ops = self._work.model.layer(layer).ffn, self._ops_before_ffn(position, layer)
+        ffn, ops = self._work.model.layer(layer).ffn, self._ops_before_ffn(position, layer, microbatch)
         if ffn is None:
             return list(ops)
         if isinstance(ffn, DenseFfn):
@@ -90,11 +99,8 @@ class LayerLowering:
             norm = [] if recompute.recomputes("mlp") else self._recomputed_norm(ffn)
             ops += self.backward_bracket(position, layer, [*norm, *backward_of(ffn)])
         if blocks.attention is not None:
-            key = (position, layer)
-            if key not in self._attention_backward_ops:
-                made = self._attention_backward(position, layer, blocks.attention, recompute)
-                self._attention_backward_ops[key] = made
-            ops += self._attention_backward_ops[key]
+            backward = partial(self._attention_backward, position, layer, blocks.attention, recompute)
+            ops += self._of_lengths(position, layer, microbatch, self._attention_backward_ops, backward)
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))
         return ops
@@ -152,17 +158,28 @@ class LayerLowering:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _ops_before_ffn(self, position: LanePosition, layer: int) -> list[Op]:
-        """Return the ops of a layer's projection (MTP) and attention, which are made once."""
-        key = (position, layer)
-        if key not in self._attention_ops:
-            blocks, ops = self._work.model.layer(layer), list[Op]()
-            if blocks.is_mtp:
-                ops.append(self._compute(layer, self._projection(blocks)))
-            if blocks.attention is not None:
-                ops += self._attention_forward(position, layer, blocks.attention)
-            self._attention_ops[key] = ops
-        return self._attention_ops[key]
+    def _ops_before_ffn(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
+        """Return the ops of a layer's projection (MTP) and attention."""
+        blocks = self._work.model.layer(layer)
+        ops = [self._compute(layer, self._projection(blocks))] if blocks.is_mtp else []
+        if blocks.attention is None:
+            return ops
+        forward = partial(self._attention_forward, position, layer, blocks.attention)
+        return ops + self._of_lengths(position, layer, microbatch, self._attention_ops, forward)
+
+    def _of_lengths(
+        self, position: LanePosition, layer: int, microbatch: int, known: _Known, make: Callable[[int], list[Op]]
+    ) -> list[Op]:
+        """Return the ops that `make` makes of an attended length, each once, where replicas may have their own."""
+        lengths = self._work.attended_lengths_on(position.lane, microbatch)
+        if lengths is None:
+            lengths = np.array([self._work.sequence_length])
+        different, of_rank = np.unique(lengths, return_inverse=True)
+        for length in different.tolist():
+            if (position, layer, length) not in known:
+                known[position, layer, length] = make(length)
+        made = [known[position, layer, length] for length in different.tolist()]
+        return made[0] if len(made) == 1 else [by_rank(ops, of_rank) for ops in zip(*made, strict=True)]
 
     def _projection(self, layer: Layer) -> list[Kernel]:
         """Return the norms and the projection that begin a layer of MTP; TP splits the projection by columns."""
@@ -181,19 +198,19 @@ class LayerLowering:
         work = self._work
         return work.rank_tokens // work.mesh.strategy.tp if work.mesh.sp else work.rank_tokens
 
-    def _attention_forward(self, position: LanePosition, layer: int, attention: Mixer) -> list[Op]:
+    def _attention_forward(self, position: LanePosition, layer: int, attention: Mixer, length: int) -> list[Op]:
         """Return the ops of a layer's attention in a forward pass."""
-        block, kernels = self._attention(attention)
+        block, kernels = self._attention(attention, length)
         if self._work.context.size == 1:
             return self._bracket(position, layer, [self._compute(layer, block)])
         first = block[: -len(kernels.all)]
         return self._bracket(position, layer, self._context.forward(position, layer, attention, kernels, first=first))
 
     def _attention_backward(
-        self, position: LanePosition, layer: int, attention: Mixer, recompute: Recompute
+        self, position: LanePosition, layer: int, attention: Mixer, recompute: Recompute, length: int
     ) -> list[Op]:
         """Return the ops of a layer's attention in a backward pass, with what is recomputed first."""
-        block, kernels = self._attention(attention)
+        block, kernels = self._attention(attention, length)
         recomputed = [*self._recomputed_norm(block), *attention.recomputed_kernels(recompute, kernels)]
         if self._work.context.size == 1:
             return self.backward_bracket(position, layer, [*recomputed, *backward_of(block)])
@@ -201,10 +218,9 @@ class LayerLowering:
         before_core = block[: -len([*kernels.core, *kernels.after])]
         return self.backward_bracket(position, layer, backward_of(before_core), first=first)
 
-    def _attention(self, attention: Mixer) -> tuple[list[Kernel], MixerKernels]:
-        """Return the kernels of a block of attention, and those of the attention alone."""
-        work, tp = self._work, self._work.mesh.strategy.tp
-        tokens, length = work.rank_tokens, work.sequence_length
+    def _attention(self, attention: Mixer, length: int) -> tuple[list[Kernel], MixerKernels]:
+        """Return the kernels of a block of attention in sequences of a length, and those of the attention alone."""
+        tokens, tp = self._work.rank_tokens, self._work.mesh.strategy.tp
         block = attention_block(attention, tokens, length, tp=tp, norm_tokens=self._norm_tokens())
         return block, attention.kernels(tokens, length, tp=tp)
 

@@ -82,7 +82,8 @@ class Lowering:
         self._host = HostLowering(work) if work.runtime.has_host else None
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
-        self._is_drawn = not work.has_balanced_routing and work.model.num_moe_layers > 0
+        has_drawn_experts = not work.has_balanced_routing and work.model.num_moe_layers > 0
+        self._is_drawn = has_drawn_experts or work.documents is not None
         self._issued_ops: dict[tuple[tuple[Op, ...], str, int], tuple[Op, ...]] = {}
         self._taking_sms: dict[Collective, Collective] = {}
         self._slowing_transfers: dict[Transfer, Transfer] = {}

@@ -13,7 +13,7 @@ A pair of passes is such a list for each of the two (`ConcurrentPasses`).
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -40,6 +40,7 @@ __all__ = [
     "Service",
     "TimedKernel",
     "Transfer",
+    "by_rank",
     "inputs_of",
     "mask_of",
     "scaled",
@@ -360,6 +361,29 @@ def scaled(op: Op, factor: NDArray[np.float64] | np.float64, of_servers: NDArray
     if isinstance(op, Service):
         return replace(op, duration_ns=_times(op.duration_ns, of_servers))
     return op
+
+
+def by_rank(ops: Sequence[Op], of_rank: NDArray[np.intp]) -> Op:
+    """Return an op in which each rank takes the times of one of several ops, which differ in nothing but times.
+
+    Parameters
+    ----------
+    ops
+        The ops.
+    of_rank
+        Which of them each rank takes. Shape [R].
+    """
+    first, ranks = ops[0], np.arange(of_rank.size)
+    if not isinstance(first, Compute):
+        return first
+    share = np.bincount(of_rank, minlength=len(ops)) / of_rank.size
+    kernels = []
+    for at, kernel in enumerate(first.kernels):
+        same = [op.kernels[at] for op in ops if isinstance(op, Compute)]
+        duration_ns = np.stack([one.duration_ns for one in same])[of_rank, ranks]
+        flops = sum(float(part) * one.flops for part, one in zip(share, same, strict=True))
+        kernels.append(replace(kernel, duration_ns=duration_ns, flops=flops))
+    return replace(first, kernels=tuple(kernels))
 
 
 def _times(duration_ns: IntArray, factor: NDArray[np.float64] | np.float64) -> IntArray:

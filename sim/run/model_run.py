@@ -62,7 +62,7 @@ class ModelRun(ScenarioRun):
     def estimated_resources(self) -> Resources:
         """Return what the run is expected to need."""
         work = self.work
-        plan = PipelinePlan(work, folds=not work.jitter.is_on)
+        plan = PipelinePlan(work, folds=work.may_fold)
         a_backward = Pass("B", work.num_microbatches // 2)  # the first and the last may be whole where most are not
         splits = work.kind.trains and plan.pipeline_order.is_split(0, a_backward)
         return estimate_of_plan(
@@ -76,7 +76,7 @@ class ModelRun(ScenarioRun):
 
     def _simulate(self, options: RunOptions) -> Simulated:
         work = self.work
-        plan = PipelinePlan(work, folds=not work.jitter.is_on)
+        plan = PipelinePlan(work, folds=work.may_fold)
         plan.costs.pairs.is_on, plan.costs.loads.is_on = options.pairs, IMBALANCE_BOUND in options.wanted
         run = self.run_plan(
             jittered(under(plan, work.what_if), work.jitter, work.seed),
@@ -169,7 +169,7 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
     trains = work.kind.trains
     head_flops = 2.0 * work.num_heads * model.num_embedding_params * head_tokens
     layer_flops, layer_flops_causal = (
-        model.flops_per_token(work.sequence_length, causal=is_causal, with_head=False, with_mtp=trains) * tokens
+        model.flops_per_token(work.attended_length, causal=is_causal, with_head=False, with_mtp=trains) * tokens
         - 2.0 * model.num_expert_params * run.tokens_dropped
         for is_causal in (False, True)
     )
@@ -177,11 +177,11 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
     if work.recompute.num_layers is not None:
         again = [layer for layer in work.layers if work.recompute_of(layer).kind == "full"]
         recomputed = tokens * sum(
-            count * layer.flops_per_token(work.sequence_length, causal=False)
+            count * layer.flops_per_token(work.attended_length, causal=False)
             for layer, count in model.layer_kinds(again)
         )
     elif work.recompute.kind != "full":
-        per_token = model.recomputed_flops_per_token(work.recompute, work.sequence_length, with_mtp=trains)
+        per_token = model.recomputed_flops_per_token(work.recompute, work.attended_length, with_mtp=trains)
         recomputed = per_token * tokens
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     return RunQuantities(

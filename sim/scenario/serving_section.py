@@ -14,6 +14,7 @@ from workloads.serving.lengths import LENGTH_KINDS
 from workloads.serving.server import EXCHANGES, KV_BYTES, POLICIES, ROLES
 
 __all__ = [
+    "LengthsKey",
     "LengthsSection",
     "RequestsSection",
     "ServerSection",
@@ -26,7 +27,7 @@ _TRACES: Final = (".jsonl", ".csv")
 
 
 class LengthsSection(Section):
-    """Tokens of prompts, or of answers."""
+    """Tokens of prompts, of answers, or of documents in training."""
 
     kind: Annotated[str, name_of(lambda: LENGTH_KINDS)] = "fixed"
     """Distribution of the tokens."""
@@ -47,7 +48,8 @@ def _as_lengths(value: object) -> object:
     return {"tokens": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-_Lengths = Annotated[LengthsSection, BeforeValidator(_as_lengths, json_schema_input_type=LengthsSection | int)]
+LengthsKey = Annotated[LengthsSection, BeforeValidator(_as_lengths, json_schema_input_type=LengthsSection | int)]
+"""Lengths, or one number of tokens for all."""
 
 
 class RequestsSection(Section):
@@ -71,9 +73,9 @@ class RequestsSection(Section):
     """Requests in service or waiting at any time: one arrives when another has ended (closed loop)."""
     count: Annotated[int, count_of("workload.requests.count")] | None = None
     """Requests in all; with a trace the first so many; null: all of the trace, or 10 times the concurrency."""
-    input: _Lengths | None = None
+    input: LengthsKey | None = None
     """Tokens of prompts: a number, or a distribution."""
-    output: _Lengths | None = None
+    output: LengthsKey | None = None
     """Tokens of answers: a number, or a distribution."""
     shared_prefix: Annotated[int, count_of("workload.requests.tokens", least=0)] = 0
     """Tokens that all prompts begin with, such as those of a system prompt."""

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sim.errors import InvalidValueError
 from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
-from sim.scenario.serving_section import ServingWorkload
+from sim.scenario.serving_section import LengthsKey, ServingWorkload
 from topology.limits import MAX_GPUS
 from workloads.collectives import OPERATIONS
 from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
@@ -74,6 +74,9 @@ class TrainingWorkload(_Workload):
     """Tokens of one sequence."""
     microbatches: Annotated[int, count_of("workload.microbatches")] = 1
     """Microbatches of one pipeline."""
+    documents: LengthsKey | None = None
+    """Tokens of the documents that sequences are packed from, to which attention is limited; null: a sequence is one
+    document (docs/why.md)."""
     gradient_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.gradient
     """Type in which gradients are kept and reduced."""
     moment_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.moment

@@ -12,7 +12,8 @@ its place. So each what-if is a simulation of its own, of the same scenario with
     mended_gpu_5, ...  one degraded GPU, NIC or link is as it should be
     no_jitter          passes take what they are modelled to take
     even_stages, ...   stages compute as long as the mean stage (`sim.plan.even_stages`)
-    no_stragglers      all of the last three
+    even_lengths       documents give all microbatches attention that takes equally long (`workloads.documents`)
+    no_stragglers      all of the last four
     next device, NIC   the preset that is next in arithmetic and memory, slower in neither; the next rate of NICs
 
     slowdown of a cause    time as it is / time without the cause
@@ -22,7 +23,7 @@ A server runs as long as requests come: what-ifs of it are measured by the mean 
 Gains do not add up: two waits for the same thing are gained once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -41,13 +42,14 @@ from sim.run.resources import NO_LIMITS, Limits
 from sim.run.saved import SavedRun
 from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
+from sim.scenario.cluster_section import DegradedSpec
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
 from topology.device import Device
 from topology.presets.devices import DEVICES
 from workloads.routing import ROUTINGS
-from workloads.what_if import EVEN_LAST_STAGE, EVEN_STAGES, EVENED, NO_BUBBLE, WHAT_IFS
+from workloads.what_if import CAUSES, EVEN_LAST_STAGE, EVEN_LENGTHS, EVEN_STAGES, NO_BUBBLE, WHAT_IFS
 
 __all__ = ["WhatIfRun", "Why", "explain_step", "stragglers_of_measured", "why_of_saved"]
 
@@ -320,27 +322,37 @@ def _without_stragglers(scenario: Scenario, trace: Trace) -> Iterator[WhatIfRun]
     """Yield the run without each cause of straggling, and without all of them."""
     spec, entries = scenario.spec, _degraded(scenario)
     whole: dict[str, object] = {}
+    parts: list[str] = []
     if spec.cluster is not None and entries:
+        yield from _mended(spec.cluster.degraded, entries)
         whole["cluster.degraded"] = []
-        for number, part in enumerate(spec.cluster.degraded[:_MOST_PARTS]):
-            which = getattr(part, part.part)
-            meaning = f"{'GPU' if part.part == 'gpu' else part.part.replace('nic', 'NIC')} {which} were as it should be"
-            rest: dict[str, object] = {"cluster.degraded": entries[:number] + entries[number + 1 :]}
-            yield WhatIfRun(name=f"mended_{part.part}_{which}", meaning=meaning, changes=rest, is_cause=True)
+        parts.append("nothing were degraded")
     if spec.jitter.as_given.is_on:
         exact: dict[str, object] = {f"jitter.{key}": 0.0 for key in ("pass_cv", "rank_spread")}
         yield WhatIfRun(name="no_jitter", meaning="passes took what they are modelled to", changes=exact, is_cause=True)
         whole |= exact
-    parts = ["nothing were degraded"] * bool(entries) + ["no pass varied"] * spec.jitter.as_given.is_on
-    slow = [name for name in _slow_stages(trace) if name not in spec.what_if]
-    for name in slow:
-        evened: dict[str, object] = {"what_if": [*spec.what_if, name]}
-        yield WhatIfRun(name=name, meaning=WHAT_IFS[name].meaning, changes=evened, is_cause=True)
-    if slow:
-        whole["what_if"] = [*spec.what_if, EVEN_STAGES]
+        parts.append("no pass varied")
+    evened = [EVEN_LENGTHS] if isinstance(spec.workload, TrainingWorkload) and spec.workload.documents else []
+    parts += ["the attention of microbatches took equally long"] * len(evened)
+    slow = _slow_stages(trace)
+    for name in (*slow, *evened):
+        if name not in spec.what_if:
+            changes: dict[str, object] = {"what_if": [*spec.what_if, name]}
+            yield WhatIfRun(name=name, meaning=WHAT_IFS[name].meaning, changes=changes, is_cause=True)
     if parts:
+        evened += [EVEN_STAGES] if slow else []
+        whole["what_if"] = [*spec.what_if, *(name for name in evened if name not in spec.what_if)]
         meaning = ", ".join([*parts, *(["stages computed equally long"] if slow else [])])
         yield WhatIfRun(name=_NO_STRAGGLERS, meaning=meaning, changes=whole)
+
+
+def _mended(degraded: Sequence[DegradedSpec], entries: Sequence[dict[str, object]]) -> Iterator[WhatIfRun]:
+    """Yield the run without each degraded part; `entries` are these as they were written."""
+    for number, part in enumerate(degraded[:_MOST_PARTS]):
+        which = getattr(part, part.part)
+        meaning = f"{'GPU' if part.part == 'gpu' else part.part.replace('nic', 'NIC')} {which} were as it should be"
+        rest: dict[str, object] = {"cluster.degraded": [*entries[:number], *entries[number + 1 :]]}
+        yield WhatIfRun(name=f"mended_{part.part}_{which}", meaning=meaning, changes=rest, is_cause=True)
 
 
 def _slow_stages(trace: Trace) -> list[str]:
@@ -366,7 +378,7 @@ def _without_costs(scenario: Scenario, trace: Trace) -> Iterator[WhatIfRun]:
     transfers = {kind for one in WHAT_IFS.values() for kind in one.free_kinds}
     is_passes = isinstance(scenario.spec.workload, PassesWorkload)
     for name, one in WHAT_IFS.items():
-        if name in EVENED:
+        if name in CAUSES:
             continue  # causes of straggling
         if name == NO_BUBBLE:
             applies = trace.num_stages > 1

@@ -2,6 +2,7 @@
 
 - `workloads.routing.kinds`: the routings by name.
 - `workloads.routing.draw`: counts of token copies per source rank, layer and microbatch.
+- `workloads.routing.kept_draws`: draws that are kept for further runs of a process.
 - `workloads.routing.skew`: how uneven the popularity of the experts is, and measures of how uneven loads are.
 - `workloads.routing.settings`: which experts tokens are sent to, and the limits, as one value.
 - `workloads.routing.request`: one request for counts, and the streams of random numbers.

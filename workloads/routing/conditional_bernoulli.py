@@ -22,7 +22,8 @@ r choices in a block has j choices in the first half of the block with probabili
     P(j) = first[j] second[r - j] / block[r]
 
 where `first[j]` is the probability that the trials of the first half have j successes. Only counts are kept: how many
-tokens of a source have r choices in a block.
+tokens of a source have r choices in a block. The probabilities depend on the shares alone, and are computed once for
+all draws of a popularity.
 
 Assumptions
 -----------
@@ -45,6 +46,7 @@ __all__ = [
     "choose_weighted_in_groups",
     "conditional_tables",
     "inclusion_probabilities",
+    "split_probabilities",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -56,6 +58,15 @@ _TOLERANCE = 1e-11
 """Largest error of an inclusion probability."""
 _STEPS = (1.0, 0.5)
 """Steps in the logarithm of the odds, tried one after the other until one converges."""
+_FEW_CELLS = 4
+"""Where one cell in so many has tokens, or fewer, those are drawn alone: finding them costs less than empty cells."""
+
+Splits = list[list[FloatArray]]
+"""How choices divide over the halves of blocks, from pairs of experts to the largest blocks.
+
+For each size of block and each number of choices r, from 0 to k: the probability that j of the r choices fall on the
+first half. Shape [B, r + 1].
+"""
 
 
 def inclusion_probabilities(shares: FloatArray, top_k: int) -> FloatArray:
@@ -124,6 +135,23 @@ def conditional_tables(success: FloatArray, top_k: int) -> list[FloatArray]:
     return levels
 
 
+def split_probabilities(tables: list[FloatArray]) -> Splits:
+    """Return how choices divide over halves, from probabilities of successes in blocks of 1, 2, 4, ... experts.
+
+    The halves are the blocks of each of `tables`: without the last table of `conditional_tables`, which has the block
+    of all experts, all splits down to single experts are returned.
+
+    Examples
+    --------
+    One choice among two experts, of which the first has odds of 3 and the second odds of 1:
+
+    >>> split_probabilities(conditional_tables(np.array([0.75, 0.5]), 1)[:-1])[0][1]
+    array([[0.25, 0.75]])
+    """
+    num_rows = tables[0].shape[1] if tables else 0
+    return [[_normalise(table[0::2, : r + 1] * table[1::2, r::-1]) for r in range(num_rows)] for table in tables]
+
+
 def choose_weighted(
     num_sources: int, tokens: int, num_experts: int, tables: list[FloatArray], rng: np.random.Generator
 ) -> IntArray:
@@ -146,11 +174,11 @@ def choose_weighted(
     """
     by_choices = np.zeros((tables[0].shape[1], num_sources, 1), dtype=np.int64)
     by_choices[-1] = tokens
-    return choose_weighted_in_groups(by_choices, num_experts, tables[:-1], rng)
+    return choose_weighted_in_groups(by_choices, num_experts, split_probabilities(tables[:-1]), rng)
 
 
 def choose_weighted_in_groups(
-    by_choices: IntArray, group_size: int, tables: list[FloatArray], rng: np.random.Generator
+    by_choices: IntArray, group_size: int, splits: Splits, rng: np.random.Generator
 ) -> IntArray:
     """Draw the experts of tokens whose number of choices in each group of experts is known. Shape [S, G * size].
 
@@ -160,8 +188,8 @@ def choose_weighted_in_groups(
         Tokens of each source with r choices in a group. Shape [k + 1, S, G].
     group_size
         Experts of a group.
-    tables
-        Probabilities of successes in blocks of experts, from single experts to halves of groups.
+    splits
+        How choices divide over halves, from pairs of experts to groups: `split_probabilities`.
     rng
         Random numbers.
 
@@ -172,13 +200,13 @@ def choose_weighted_in_groups(
     array([[0, 5]])
     """
     num_groups = by_choices.shape[2]
-    for table in reversed(tables):
-        by_choices = _split(by_choices, table[0::2], table[1::2], rng)
+    for probabilities in reversed(splits):
+        by_choices = _split(by_choices, probabilities, rng)
     return _copies(by_choices, num_groups, group_size)
 
 
 def choose_weighted_for_hosts(
-    by_choices: IntArray, group_size: int, tables: list[FloatArray], rng: np.random.Generator, *, host_size: int
+    by_choices: IntArray, group_size: int, splits: Splits, rng: np.random.Generator, *, host_size: int
 ) -> tuple[IntArray, IntArray]:
     """Draw how many copies each source has for each host of `host_size` experts, and all sources for each expert.
 
@@ -187,7 +215,7 @@ def choose_weighted_for_hosts(
 
     Parameters
     ----------
-    by_choices, group_size, tables, rng
+    by_choices, group_size, splits, rng
         As of `choose_weighted_in_groups`.
     host_size
         Experts of a host: a power of two that divides the group.
@@ -198,12 +226,12 @@ def choose_weighted_for_hosts(
         Copies for hosts [S, hosts], the same numbers as the sums of `choose_weighted_in_groups`, and for experts [E].
     """
     num_groups, log_size = by_choices.shape[2], host_size.bit_length() - 1
-    for table in reversed(tables[log_size:]):
-        by_choices = _split(by_choices, table[0::2], table[1::2], rng)
+    for probabilities in reversed(splits[log_size:]):
+        by_choices = _split(by_choices, probabilities, rng)
     to_hosts = _copies(by_choices, num_groups, group_size // host_size)
     by_choices = by_choices.sum(axis=1, keepdims=True)
-    for table in reversed(tables[:log_size]):
-        by_choices = _split(by_choices, table[0::2], table[1::2], rng)
+    for probabilities in reversed(splits[:log_size]):
+        by_choices = _split(by_choices, probabilities, rng)
     return to_hosts, _copies(by_choices, num_groups, group_size)[0]
 
 
@@ -255,25 +283,29 @@ def _convolve(first: FloatArray, second: FloatArray) -> FloatArray:
     return total
 
 
-def _split(by_choices: IntArray, first: FloatArray, second: FloatArray, rng: np.random.Generator) -> IntArray:
+def _split(by_choices: IntArray, probabilities: list[FloatArray], rng: np.random.Generator) -> IntArray:
     """Draw how many choices of each token fall on either half of its block: from [k + 1, S, B] to [k + 1, S, 2B]."""
     num_rows, num_sources, num_blocks = by_choices.shape
-    halves = np.zeros((num_rows, num_sources, num_blocks, 2), dtype=np.int64)
-    for r in range(1, num_rows):
-        if not by_choices[r].any():
+    first, second = np.zeros((2, *by_choices.shape), dtype=np.int64)
+    for r, tokens in enumerate(by_choices[1:], start=1):
+        num_cells = np.count_nonzero(tokens)
+        if num_cells == 0:
             continue
-        probabilities = _normalise(first[:, : r + 1] * second[:, r::-1])
         if r == 1:
-            drawn = rng.binomial(by_choices[1], probabilities[:, 1])
-            halves[1, ..., 0] += drawn
-            halves[1, ..., 1] += by_choices[1] - drawn
-            continue
-        source, block = np.nonzero(by_choices[r])
-        split = rng.multinomial(by_choices[r, source, block], probabilities[block])
-        for j in range(r + 1):
-            halves[j, source, block, 0] += split[:, j]
-            halves[r - j, source, block, 1] += split[:, j]
-    return halves.reshape(num_rows, num_sources, 2 * num_blocks)
+            drawn = rng.binomial(tokens, probabilities[1][:, 1])
+            first[1] += drawn
+            second[1] += tokens - drawn
+        elif num_cells * _FEW_CELLS <= tokens.size:
+            source, block = np.nonzero(tokens)
+            drawn = rng.multinomial(tokens[source, block], probabilities[r][block])
+            for j in range(r + 1):
+                first[j, source, block] += drawn[:, j]
+                second[r - j, source, block] += drawn[:, j]
+        else:  # a cell without tokens takes no random number, so that both ways draw the same
+            drawn = np.moveaxis(rng.multinomial(tokens, probabilities[r]), -1, 0)
+            first[: r + 1] += drawn
+            second[: r + 1] += drawn[::-1]
+    return np.stack((first, second), axis=-1).reshape(num_rows, num_sources, 2 * num_blocks)
 
 
 def _normalise(weights: FloatArray) -> FloatArray:

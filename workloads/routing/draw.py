@@ -14,11 +14,12 @@ top_k experts rank highest. Counts by a formula do not change with the limit.
 
 Random numbers come from one child stream per purpose, layer, microbatch and lane of the seed, so that changing one
 setting keeps the other draws. Layers and microbatches that are requested together are drawn together, each from its own
-stream: this saves calls and changes no number.
+stream: this saves calls and changes no number. Exact draws are kept for further runs of the process that draw the same
+tokens (`workloads.routing.kept_draws`).
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -27,12 +28,15 @@ from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
 from workloads.routing.conditional_bernoulli import (
+    Splits,
     bernoulli_odds,
     choose_weighted_for_hosts,
     choose_weighted_in_groups,
     conditional_tables,
     inclusion_probabilities,
+    split_probabilities,
 )
+from workloads.routing.kept_draws import KeptDraws
 from workloads.routing.kinds import ROUTINGS
 from workloads.routing.node_limited_sampler import (
     NodeLimitedSampler,
@@ -52,6 +56,8 @@ _MAX_COUNTS = 2**15
 """Counts that are drawn together, so that the arrays of a draw fit the caches."""
 _MAX_SAMPLERS = 256
 """Samplers that are kept, for layers whose popularity stays the same over microbatches."""
+_MAX_SAMPLER_BYTES = 2**26
+"""Memory that they may take together: a probability for each expert and each of its states."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -78,23 +84,10 @@ def draw_counts(
 
     Parameters
     ----------
-    kind
-        A key of `ROUTINGS`.
-    num_sources, tokens
-        Source ranks, and tokens of each source rank.
-    num_experts, top_k
-        Experts of the layer, and experts of a token.
-    seed, layers, microbatches, lane
-        What a draw depends on: its own layer and microbatch, and not the other layers and microbatches. Microbatches
-        before the first are negative.
-    skew
-        How uneven the popularity of the experts is; None: no skew.
-    num_lanes
-        Lanes of equally many sources; a recording has the tokens of all lanes.
-    num_nodes, max_nodes
-        Nodes, each with equally many experts in order, and nodes that a token may take; None: all nodes.
-    is_approximate
-        Whether counts may be drawn by a normal law (`workloads.routing.normal_counts`).
+    kind, ..., is_approximate
+        Fields of `workloads.routing.request.RoutingRequest`; `skew` None: no skew.
+    layers, microbatches
+        What is drawn: no draw depends on the others. Microbatches before the first are negative.
 
     Returns
     -------
@@ -107,31 +100,21 @@ def draw_counts(
     array([[[[2, 2, 1, 1],
              [1, 1, 2, 2]]]])
     """
-    if kind not in ROUTINGS:
-        raise InvalidValueError(
-            field="routing.kind", rule=f"be one of {', '.join(ROUTINGS)}", value=kind, hint="Use balanced."
-        )
-    if max_nodes is not None and num_experts % num_nodes:
-        raise InvalidValueError(
-            field="routing.max_nodes_per_token",
-            rule=f"be left out where {num_experts} experts do not divide by their {num_nodes} nodes",
-            value=max_nodes,
-            hint="Give all nodes equally many experts.",
-        )
     request = RoutingRequest(
+        kind=kind,
+        skew=skew or Skew(),
         num_sources=num_sources,
         tokens=tokens,
         num_experts=num_experts,
         top_k=top_k,
         seed=seed,
         lane=lane,
-        kind=kind,
-        skew=skew or Skew(),
         num_lanes=num_lanes,
         num_nodes=num_nodes,
         max_nodes=max_nodes,
         is_approximate=is_approximate,
     )
+    _check(request)
     counts = _draw(request, list(product(microbatches, layers)))
     return counts.reshape(len(microbatches), len(layers), num_sources, num_experts)
 
@@ -165,18 +148,19 @@ def draw_for_hosts(
         Copies for hosts [N, S, H] and for experts [N, E], by microbatch and then by layer.
     """
     request = RoutingRequest(
+        kind=kind,
+        skew=skew or Skew(),
         num_sources=num_sources,
         tokens=tokens,
         num_experts=num_experts,
         top_k=top_k,
         seed=seed,
         lane=lane,
-        kind=kind,
-        skew=skew or Skew(),
         num_lanes=num_lanes,
         num_nodes=num_nodes,
         max_nodes=max_nodes,
     )
+    _check(request)
     draws, rule, host_size = list(product(microbatches, layers)), ROUTINGS[kind], num_experts // num_hosts
     counts = None if rule.counts is None else rule.counts(request, draws)
     if counts is None and rule.has_equal_shares and not request.skew.dead_experts and num_experts & (num_experts - 1):
@@ -230,6 +214,21 @@ def node_probabilities(
     return np.stack([node_inclusion_probabilities(of_draw, num_nodes, max_nodes) for of_draw in inclusion])
 
 
+def _check(request: RoutingRequest) -> None:
+    """Refuse a routing that does not exist, and a limit of nodes where nodes have different numbers of experts."""
+    if request.kind not in ROUTINGS:
+        raise InvalidValueError(
+            field="routing.kind", rule=f"be one of {', '.join(ROUTINGS)}", value=request.kind, hint="Use balanced."
+        )
+    if request.max_nodes is not None and request.num_experts % request.num_nodes:
+        raise InvalidValueError(
+            field="routing.max_nodes_per_token",
+            rule=f"be left out where {request.num_experts} experts do not divide by their {request.num_nodes} nodes",
+            value=request.max_nodes,
+            hint="Give all nodes equally many experts.",
+        )
+
+
 def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
     """Return the counts of each draw. Shape [N, S, E]."""
     kind = ROUTINGS[request.kind]
@@ -239,13 +238,24 @@ def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
     if request.is_approximate and not request.is_limited:
         return np.stack([_approximate_counts(request, draw) for draw in draws])
     if kind.has_equal_shares and not request.skew.dead_experts:
-        return _draw_uniformly(request, draws)
-    return np.stack(
-        [
-            _weighted_counts(request, expert_shares(request, layer, mb), _choices(request, mb, layer))
-            for mb, layer in draws
-        ]
+        keys = [_key(request, b"", draw) for draw in draws]
+        return _kept.counts(keys, lambda missing: list(_draw_uniformly(request, [draws[i] for i in missing])))
+    shares = [expert_shares(request, layer, microbatch) for microbatch, layer in draws]
+    keys = [_key(request, of_draw.tobytes(), draw) for of_draw, draw in zip(shares, draws, strict=True)]
+    return _kept.counts(
+        keys, lambda missing: [_weighted_counts(request, shares[i], _choices(request, *draws[i])) for i in missing]
     )
+
+
+_kept = KeptDraws()
+"""What was drawn exactly, for further runs that draw the same tokens."""
+
+
+def _key(request: RoutingRequest, shares: bytes, draw: tuple[int, int]) -> Hashable:
+    """Return all that an exact draw depends on; no shares: equal shares."""
+    shape = (request.num_sources, request.tokens, request.num_experts, request.top_k)
+    limit = (request.num_nodes, request.max_nodes) if request.is_limited else None
+    return (shares, shape, limit, request.seed, request.lane, draw)
 
 
 def _approximate_counts(request: RoutingRequest, draw: tuple[int, int]) -> IntArray:
@@ -308,16 +318,16 @@ def _weighted_for_hosts(
 
 def _weighted_choices(
     request: RoutingRequest, shares: FloatArray, rng: np.random.Generator
-) -> tuple[IntArray, int, list[FloatArray]]:
-    """Draw tokens by their choices in groups of experts [k + 1, S, G], the size of a group, and its tables."""
+) -> tuple[IntArray, int, Splits]:
+    """Draw tokens by their choices in groups of experts [k + 1, S, G], the size of a group, and its splits."""
     max_nodes = request.max_nodes if request.is_limited else None
     sampler = _sampler(shares, request.top_k, request.num_nodes, max_nodes)
     if isinstance(sampler, NodeLimitedSampler):
         by_choices = sampler.draw(request.num_sources, request.tokens, rng)
-        return by_choices, request.num_experts // request.num_nodes, sampler.expert_tables
+        return by_choices, request.num_experts // request.num_nodes, sampler.expert_splits
     by_choices = np.zeros((request.top_k + 1, request.num_sources, 1), dtype=np.int64)
     by_choices[-1] = request.tokens
-    return by_choices, request.num_experts, sampler[:-1]
+    return by_choices, request.num_experts, sampler
 
 
 def _choices(request: RoutingRequest, microbatch: int, layer: int) -> np.random.Generator:
@@ -325,24 +335,23 @@ def _choices(request: RoutingRequest, microbatch: int, layer: int) -> np.random.
     return stream(request.seed, CHOICES, layer, microbatch, request.lane)
 
 
-_samplers: OrderedDict[tuple[bytes, int, int, int | None], list[FloatArray] | NodeLimitedSampler] = OrderedDict()
+_samplers: OrderedDict[tuple[bytes, int, int, int | None], Splits | NodeLimitedSampler] = OrderedDict()
 """Samplers by shares, top_k, nodes and limit of nodes, the latest last; the cache changes no figure."""
 
 
-def _sampler(
-    shares: FloatArray, top_k: int, num_nodes: int, max_nodes: int | None
-) -> list[FloatArray] | NodeLimitedSampler:
-    """Return `conditional_tables` of the experts, or a sampler of nodes where a limit of nodes has an effect."""
+def _sampler(shares: FloatArray, top_k: int, num_nodes: int, max_nodes: int | None) -> Splits | NodeLimitedSampler:
+    """Return how choices divide over the experts, or a sampler of nodes where a limit of nodes has an effect."""
     key = (shares.tobytes(), top_k, num_nodes, max_nodes)
     if key not in _samplers:
         inclusion = inclusion_probabilities(shares, top_k)
         success = bernoulli_odds(inclusion, top_k)
         num_alive = int((shares.reshape(num_nodes, -1) > 0).any(axis=1).sum()) if max_nodes else 0
         if max_nodes is None or num_alive <= max_nodes:
-            _samplers[key] = conditional_tables(success, top_k)
+            _samplers[key] = split_probabilities(conditional_tables(success, top_k)[:-1])
         else:
             _samplers[key] = weighted_node_sampler(inclusion, success, num_nodes, max_nodes, top_k)
-        if len(_samplers) > _MAX_SAMPLERS:
+        num_bytes = 4 * shares.size * (top_k + 1) * (top_k + 2)
+        if len(_samplers) > min(_MAX_SAMPLERS, max(1, _MAX_SAMPLER_BYTES // num_bytes)):
             _samplers.popitem(last=False)
     _samplers.move_to_end(key)
     return _samplers[key]

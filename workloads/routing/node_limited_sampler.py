@@ -53,7 +53,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
-from workloads.routing.conditional_bernoulli import conditional_tables, inclusion_probabilities
+from workloads.routing.conditional_bernoulli import (
+    Splits,
+    conditional_tables,
+    inclusion_probabilities,
+    split_probabilities,
+)
 
 __all__ = ["NodeLimitedSampler", "node_inclusion_probabilities", "uniform_node_sampler", "weighted_node_sampler"]
 
@@ -115,8 +120,8 @@ class NodeLimitedSampler:
     """Probability of each number of nodes. Shape [M + 1]."""
     splits: list[_Split]
     """Splits of the block of all nodes, of its halves, ..., of pairs of nodes."""
-    expert_tables: list[FloatArray]
-    """`conditional_tables` of all nodes, in blocks of 1, 2, ... experts below a node; empty: shares are equal."""
+    expert_splits: Splits
+    """How choices divide over the experts of all nodes, from pairs of experts to a node; empty: shares are equal."""
 
     def draw(self, num_sources: int, tokens: int, rng: np.random.Generator) -> IntArray:
         """Draw how many tokens of each source have r choices on each node, r >= 1. Shape [k + 1, S, N].
@@ -189,7 +194,9 @@ def weighted_node_sampler(
     missed = np.where(wanted >= 1, 0.0, np.prod(1.0 - per_node, axis=1))
     factors = _node_factors(wanted, missed, tables[-1], max_nodes)
     levels = _block_tables(missed, factors[:, None] * tables[-1], max_nodes)
-    return NodeLimitedSampler(num_nodes, top_k + 1, np.eye(max_nodes + 1)[-1], _splits(levels), tables[:-1])
+    return NodeLimitedSampler(
+        num_nodes, top_k + 1, np.eye(max_nodes + 1)[-1], _splits(levels), split_probabilities(tables[:-1])
+    )
 
 
 def node_inclusion_probabilities(inclusion: FloatArray, num_nodes: int, max_nodes: int) -> FloatArray:

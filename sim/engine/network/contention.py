@@ -146,7 +146,6 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         self._stale: list[Component[_M, _S]] = []
         self._log = log
         self.occupancy: Occupancy = NoOccupancy()
-        self.num_solves = 0
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
 

@@ -120,6 +120,7 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         load_of, count = (None, None) if folding is None else (folding.load, folding.count)
         log = LinkLog(capacity, link_names, link_kinds, holds, load_of)
         super().__init__(clock, capacity, link_names, log, meets_on=holds, count=count)
+        self.num_solves = 0
         self._num_columns = int(holds.sum())  # of a row with all links
         self._alone = LinkUsers[_Alone]()
         self._known: dict[tuple[Transfer, ...], list[float]] = {}

@@ -2,12 +2,16 @@
 
 A path is a SQLite file in WAL mode, where readers and one writer do not wait for each other and a process that is
 killed at any moment loses only what it had not yet written. Anything with `://` is a URL of SQLAlchemy.
+
+On SQLite and on PostgreSQL one transaction writes at a time: it takes the lock of all writers at its beginning, so that
+no transaction fails half-way and no two of them wait for each other.
 """
 
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,24 +26,40 @@ __all__ = ["IN_MEMORY", "NO_TRANSACTION", "WRITING", "named", "open_engine", "pl
 
 IN_MEMORY: Final = "sqlite://"
 """A store that ends with the process."""
-WRITING: Final = {"moesim_begin": "BEGIN IMMEDIATE"}
-"""Options of a connection that writes: SQLite takes its lock at the beginning, and no transaction fails half-way."""
-NO_TRANSACTION: Final = {"moesim_begin": ""}
+_BEGIN_OPTION: Final = "moesim_begin"
+WRITING: Final = {_BEGIN_OPTION: "writing"}
+"""Options of a connection that writes."""
+NO_TRANSACTION: Final = {_BEGIN_OPTION: "none"}
 """Options of a connection without transactions."""
 _WAIT_S: Final = 60
-"""So long a writer waits for another one."""
+"""So long a writer waits for another one; a writer that says nothing for so long loses its transaction."""
+_BEGIN: Final = {
+    "sqlite": {"reading": "BEGIN", "writing": "BEGIN IMMEDIATE"},
+    "postgresql": {
+        "writing": f"SET LOCAL lock_timeout = '{_WAIT_S}s'; "
+        f"SET LOCAL idle_in_transaction_session_timeout = '{_WAIT_S}s'; "
+        f"SELECT pg_advisory_xact_lock({int.from_bytes(b'moesim')})"
+    },
+}
+"""Kind of database -> what begins a transaction that reads, or writes."""
 _URL: Final = re.compile(r"[A-Za-z0-9_+.]+://")
 _KEPT: Final = "What was finished is kept"
 _HINTS: Final = {
-    "disk is full": f"{_KEPT}: make room, and the same command goes on.",
-    "locked": f"{_KEPT}: another program holds the file; end it, and the same command goes on.",
+    "disk is full|no space left": f"{_KEPT}: make room, and the same command goes on.",
+    "locked|lock timeout": f"{_KEPT}: another program holds the store; end it, and the same command goes on.",
     "readonly": "Choose a store that can be written.",
     "unable to open": "Choose a folder that can be written.",
     "not a database": "It is no store of results: choose another name.",
     "malformed": "The file is damaged: `sqlite3 FILE .recover` saves what can be read; or move it away.",
     "disk i/o error": f"{_KEPT}: look at the disk, and the same command goes on.",
+    r'database "(.+?)" does not exist': r"Make the database first: createdb \1",
+    'role ".+?" does not exist|authentication failed|no pg_hba.conf entry': "Check the user and the password.",
+    "permission denied|no schema has been selected": "Let the user make and write tables in this database.",
+    "terminating connection|server closed|consuming input": f"{_KEPT}: when the server is there again, the same "
+    "command goes on.",
+    "connection (failed|is bad|timeout)|resolve host": "Check the address, and that the server runs.",
 }
-"""Part of a message of a database -> what to do."""
+"""Part of a message of a database, as a regular expression -> what to do."""
 
 
 def open_engine(where: str, *, must_exist: bool = False) -> Engine:
@@ -58,11 +78,14 @@ def open_engine(where: str, *, must_exist: bool = False) -> Engine:
             engine = create_engine(url, **_options(url))
         except ModuleNotFoundError as error:
             hint = f"Install it: pip install {error.name}"
+            if url.get_backend_name() == "postgresql":
+                hint = "Install moesim[postgresql], and write postgresql+psycopg://USER@HOST/DATABASE."
             raise InvalidValueError(
                 "the store", "have its driver installed", error.name, hint, file=named(where)
             ) from None
         if url.get_backend_name() == "sqlite":
-            _prepare_sqlite(engine, is_file=url.database is not None)
+            event.listen(engine, "connect", partial(_prepare_sqlite, is_file=url.database is not None))
+        event.listen(engine, "begin", _begin)
         try:
             _check_tables(engine, where, must_exist=must_exist)
         except BaseException:
@@ -83,8 +106,9 @@ def plain_errors(where: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         cause = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
-        reason = " ".join(cause.split())[:300]
-        hint = next((hint for part, hint in _HINTS.items() if part in reason.lower()), f"{_KEPT}.")
+        reason = " ".join(cause.split())[:300].rstrip("?.")
+        matches = ((re.search(part, reason, re.IGNORECASE), hint) for part, hint in _HINTS.items())
+        hint = next((found.expand(hint) for found, hint in matches if found is not None), f"{_KEPT}.")
         raise OutputError(file=named(where), reason=reason, hint=hint) from None
 
 
@@ -127,25 +151,21 @@ def _options(url: URL) -> dict[str, Any]:
     return {"connect_args": {"timeout": _WAIT_S}, **({"poolclass": StaticPool} if url.database is None else {})}
 
 
-def _prepare_sqlite(engine: Engine, *, is_file: bool) -> None:
+def _prepare_sqlite(connection: Any, _: object, *, is_file: bool) -> None:  # noqa: ANN401  # the driver's own class
     """Let SQLite write ahead, and begin transactions as the options of the connection say."""
-
-    def connect(connection: Any, _: object) -> None:  # noqa: ANN401  # the driver's own class
-        connection.isolation_level = None  # transactions begin where `begin` says so
-        cursor = connection.cursor()
-        if is_file:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute("PRAGMA synchronous = NORMAL")
-        cursor.close()
-
-    event.listen(engine, "connect", connect)
-    event.listen(engine, "begin", _begin)
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    if is_file:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.close()
 
 
 def _begin(connection: Connection) -> None:
-    begin = connection.get_execution_options().get("moesim_begin", "BEGIN")
-    if begin:
-        connection.exec_driver_sql(begin)
+    kind = connection.get_execution_options().get(_BEGIN_OPTION, "reading")
+    statement = _BEGIN.get(connection.dialect.name, {}).get(kind)
+    if statement is not None:
+        connection.exec_driver_sql(statement)
 
 
 def _check_tables(engine: Engine, where: str, *, must_exist: bool) -> None:
@@ -155,18 +175,21 @@ def _check_tables(engine: Engine, where: str, *, must_exist: bool) -> None:
         ours = {table.name for table in METADATA.sorted_tables}
         if must_exist or (engine.dialect.name == "sqlite" and names) or names & ours:
             hint = "Choose another name: this database belongs to another program."
+            if not names:
+                hint = "Nothing was kept in it yet: name the store of an earlier command."
             found = f"tables {', '.join(sorted(names)[:5])}" if names else "no tables"
             raise InvalidValueError("the store", "be a store of results", found, hint, file=named(where))
         _make_tables(engine)
     with engine.connect() as connection:
         found_version = connection.execute(select(STORE.c.version).where(STORE.c.format == FORMAT)).scalar()
+    if found_version is None:
+        hint = "Its table of the format is damaged: choose another store."
+        raise InvalidValueError("the store", f"say that it has {FORMAT}", "something else", hint, file=named(where))
     if found_version != VERSION:
-        age = "older" if isinstance(found_version, int) and found_version < VERSION else "newer"
         rule = f"be a store of version {VERSION}"
-        hint = (
-            f"An {age} version of the program made it" if age == "older" else "A newer version of the program made it"
-        )
-        hint += ": its results are kept; read them with that version, and choose another store for this one."
+        age = "An older" if found_version < VERSION else "A newer"
+        hint = f"{age} version of the program made it: its results are kept; read them with that version, and choose "
+        hint += "another store for this one."
         raise InvalidValueError("the store", rule, f"version {found_version}", hint, file=named(where))
 
 

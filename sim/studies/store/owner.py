@@ -14,10 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LEASE_S", "Owner", "is_at_work", "new_owner"]
+__all__ = ["LEASE_S", "Owner", "end_owner", "is_at_work", "new_owner"]
 
 LEASE_S: Final = 120.0
 """So long a claim lasts that is not renewed. A running study renews several times in that time."""
+_OF_THIS_PROCESS: Final[set[str]] = set()
+"""Owners of this process that have not ended: one whose store was lost could not say so there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +39,25 @@ class Owner:
 
 
 def new_owner() -> Owner:
-    """Return this process as an owner."""
+    """Return this process as an owner, until `end_owner`."""
     pid = os.getpid()
-    return Owner(
+    owner = Owner(
         id=uuid.uuid4().hex, machine=_machine(), pid=pid, began=_began(pid) or "", expires=time.time() + LEASE_S
     )
+    _OF_THIS_PROCESS.add(owner.id)
+    return owner
+
+
+def end_owner(owner: Owner) -> None:
+    """Let an owner of this process work no more."""
+    _OF_THIS_PROCESS.discard(owner.id)
 
 
 def is_at_work(owner: Owner) -> bool:
     """Return whether an owner still holds its claims: it runs on this machine, or its lease has not run out."""
     if owner.machine == _machine() and owner.began:
-        return _began(owner.pid) == owner.began
+        runs = _began(owner.pid) == owner.began
+        return runs and (owner.pid != os.getpid() or owner.id in _OF_THIS_PROCESS)
     return owner.expires > time.time()
 
 

@@ -33,7 +33,7 @@ from sim.studies.store.open_database import (
     open_engine,
     plain_errors,
 )
-from sim.studies.store.owner import LEASE_S, Owner, is_at_work, new_owner
+from sim.studies.store.owner import LEASE_S, Owner, end_owner, is_at_work, new_owner
 from sim.studies.store.record import Record
 from sim.studies.store.tables import CLAIMS, OWNERS, POINTS, STUDIES
 
@@ -160,7 +160,9 @@ class Store:
                     connection.execute(delete(CLAIMS).where(CLAIMS.c.owner == self._owner.id))
                     connection.execute(delete(OWNERS).where(OWNERS.c.id == self._owner.id))
         except OutputError:
-            pass  # claims end with their process; the first error is the one to report
+            pass  # claims end with their owner; the first error is the one to report
+        if self._owner is not None:
+            end_owner(self._owner)
         self._engine.dispose()
 
     # ---- results -------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The simulations of a stress test, each kept in a store, so that no simulation is run twice."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +9,7 @@ from sim.studies.executors.local import LocalProcesses
 from sim.studies.store.open_database import IN_MEMORY
 from sim.studies.store.record import Record
 from sim.studies.store.store import Store, study_row
-from sim.studies.stress.grid import Grid
+from sim.studies.stress.grid import Grid, Point
 from sim.studies.sweep.points import Watch, run_points
 
 __all__ = ["KEPT_VALUES", "PointResult", "run_grid"]
@@ -54,16 +54,16 @@ class PointResult:
 class _GridPoints:
     """The points of a grid as a study has them."""
 
-    grid: Grid
+    points: Sequence[Point]
 
     @property
     def num_points(self) -> int:
         """How many there are."""
-        return len(self.grid.points)
+        return len(self.points)
 
     def changes(self, number: int) -> Mapping[str, object]:
         """Return the dotted keys and values of a point that differ from the grid's scenario."""
-        return self.grid.points[number].changes
+        return self.points[number].changes
 
 
 def run_grid(
@@ -95,7 +95,10 @@ def run_grid(
     OutputError
         The store could not be opened or written.
     """
-    scenario, points = grid.scenario.without_judgement(), _GridPoints(grid)
+    scenario = grid.scenario.without_judgement()
+    # remedies that meet the same tokens follow one another: a process then draws these once
+    order = sorted(range(len(grid.points)), key=lambda i: (grid.points[i].skew, grid.points[i].seed))
+    points = _GridPoints([grid.points[i] for i in order])
     with LocalProcesses(jobs) as executor, Store(store) as kept:
         study = study_row(
             "stress", scenario, {"remedies": list(grid.remedies), "skew": list(grid.skews)}, len(grid.points)
@@ -110,5 +113,6 @@ def run_grid(
             wanted=frozenset({IMBALANCE_BOUND}),
             watch=Watch(on_progress=on_progress),
         )
-        records = {**kept.results(list(dict.fromkeys(outcome.keys))), **outcome.passing}
-    return [PointResult.of(records[key]) for key in outcome.keys], outcome.num_kept
+        # back into the order of the grid
+        records = outcome.records(kept, sorted(range(len(order)), key=order.__getitem__))
+    return [PointResult.of(record) for record in records if record is not None], outcome.num_kept

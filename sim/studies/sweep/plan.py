@@ -2,9 +2,11 @@
 
 Model
 -----
+    points left = points x share of those that were looked up which the store does not have
     time left = points left x (mean cost of a point + what one point costs the study itself) / workers
     on a cluster of n workers: the same over n, but not below what the study itself does for the points one by one
-    size of the store = points x mean size of a row that was kept
+    what one point costs the study itself = its key and its look-up, as measured + what the rest is known to take
+    size of the store = points left x mean size of a row that was kept
 """
 
 import shutil
@@ -19,8 +21,8 @@ __all__ = ["CLUSTERS", "Plan", "make_plan"]
 
 CLUSTERS: Final = (10, 100)
 """Numbers of workers of clusters that a plan looks at."""
-_OWN_COST_S: Final = 1e-3
-"""What the study does for a point in its own process: changes, key, claim, result; 0.6 to 1.2 ms on 2,000 points."""
+_KEEPING_S: Final = 5e-4
+"""What the study does for a point in its own process after the look-up: claim, chunk, result."""
 _ROW_BYTES: Final = 1.3
 """Size of a row in a SQLite file over that of its texts: indices, and pages that are not full."""
 
@@ -30,13 +32,17 @@ class Plan:
     """What the rest of a study will take."""
 
     num_points: int
-    """Points of the study that differ."""
+    """Points of the study."""
+    num_looked_up: int
+    """Points that were looked up in the store."""
     num_left: int
-    """Points that are not finished."""
+    """Points that are not finished; an estimate where not all points were looked up."""
     sample: int
     """Points that were measured."""
     mean_cost_s: float
     """Seconds that one of them took, on average."""
+    study_cost_s: float
+    """Seconds that a point takes the process of the study itself, whatever simulates it."""
     num_workers: int
     """Processes that simulate."""
     executor: str
@@ -54,7 +60,16 @@ class Plan:
 
 
 def make_plan(
-    *, num_points: int, num_left: int, mean_cost_s: float, sample: int, num_workers: int, store: Store, executor: str
+    *,
+    num_points: int,
+    num_looked_up: int,
+    num_left: int,
+    mean_cost_s: float,
+    look_up_s: float,
+    sample: int,
+    num_workers: int,
+    store: Store,
+    executor: str,
 ) -> Plan:
     """Return the plan of what is left.
 
@@ -65,21 +80,21 @@ def make_plan(
     """
     store_bytes = int(num_left * store.mean_row_bytes() * _ROW_BYTES) if store.is_kept else 0
     _check_room(store, store_bytes)
+    study_cost_s = look_up_s + _KEEPING_S
+    cost_s = mean_cost_s + study_cost_s
     return Plan(
         num_points=num_points,
+        num_looked_up=num_looked_up,
         num_left=num_left,
         sample=sample,
         mean_cost_s=mean_cost_s,
+        study_cost_s=study_cost_s,
         num_workers=num_workers,
         executor=executor,
-        time_left_s=_time_s(num_left, mean_cost_s, num_workers),
+        time_left_s=num_left * max(cost_s / num_workers, study_cost_s),
         store_bytes=store_bytes,
-        time_on_workers_s={str(n): _time_s(num_left, mean_cost_s, n) for n in CLUSTERS},
+        time_on_workers_s={str(n): num_left * max(cost_s / n, study_cost_s) for n in CLUSTERS},
     )
-
-
-def _time_s(num_left: int, mean_cost_s: float, num_workers: int) -> float:
-    return num_left * max((mean_cost_s + _OWN_COST_S) / num_workers, _OWN_COST_S)
 
 
 def _check_room(store: Store, num_bytes: int) -> None:

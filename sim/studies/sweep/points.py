@@ -2,29 +2,33 @@
 
 Way of a study
 --------------
-1. The key of each point is computed, and the store says which are finished. Equal points are one.
-2. Some points, spread over the study, are simulated first: their cost plans the rest.
-3. Points are claimed and simulated in chunks of about a second; a chunk's results are written in one transaction. A
+1. Some points, spread over the study, are looked up: their keys are computed, and the store says which are finished.
+2. Some of those that are not finished are simulated: their cost plans the rest.
+3. The rest is looked up block by block, while what was found missing is simulated: a study of a million points has its
+   first results as soon as one of a thousand.
+4. Points are claimed and simulated in chunks of about a second; a chunk's results are written in one transaction. A
    process that is killed loses the chunks that it had not finished.
-4. Points that another process has claimed are waited for, and taken over when that process ends without a result.
+5. Points that another process has claimed are waited for, and taken over when that process ends without a result.
+
+Equal points are simulated once.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
-from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
-from sim.studies.executors.chunk import Chunk, StudyPoint, variant_of
+from sim.studies.executors.chunk import Chunk, StudyPoint
 from sim.studies.executors.executor import Ended, Executor
-from sim.studies.store.keys import point_key, program_digest, refused_key
+from sim.studies.store.keys import program_digest
 from sim.studies.store.record import Record
 from sim.studies.store.store import Store
+from sim.studies.sweep.look_up import LookUp, PointKeys, Points
 from sim.studies.sweep.plan import Plan, make_plan
 
-__all__ = ["Outcome", "Points", "Watch", "run_points"]
+__all__ = ["Outcome", "Watch", "run_points"]
 
 _CHUNK_S: Final = 1.0
 """A chunk takes about so long: a killed process loses no more, and a cluster takes some milliseconds for each."""
@@ -32,21 +36,14 @@ _LEAST_CHUNK_S: Final = 0.1
 """Chunks get smaller towards the end, that no process is left to work alone, but not smaller than this."""
 _MAX_CHUNK: Final = 2000
 """Points of a chunk, and of a claim, however short they are."""
+_LOOKED_UP: Final = 2000
+"""Points that are looked up before the rest is planned: the share that the store has is within 3 % then."""
 _SAMPLE: Final = 16
 """Points that are simulated one by one before the rest is planned."""
+_CLAIMED_CHUNKS: Final = 4
+"""Chunks that are claimed together."""
 _POLL_S: Final = 0.25
 _KILLED: Final = "the process that simulated it ended without a word, which happens where memory runs out"
-
-
-class Points(Protocol):
-    """The points of a study."""
-
-    @property
-    def num_points(self) -> int:
-        """How many there are."""
-
-    def changes(self, number: int) -> Mapping[str, object]:
-        """Return the dotted keys and values of a point that differ from the study's scenario."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +60,23 @@ class Watch:
 class Outcome:
     """What became of the points of a study."""
 
-    keys: list[str]
-    """Key of each point, in order."""
+    keys: PointKeys
+    """Key of each point; none where the study was stopped before it."""
     num_simulated: int = 0
     """Points that this process simulated, or refused."""
     num_kept: int = 0
-    """Points that the store had at the beginning, or that another process finished meanwhile."""
+    """Results that the store had at the beginning, or that another process finished meanwhile."""
     plan: Plan | None = None
     """What the rest was expected to take; None where nothing was left."""
     passing: dict[str, Record] = field(default_factory=dict)
     """Results that are not kept, by key: a later study tries them again."""
+
+    def records(self, store: Store, numbers: Sequence[int]) -> list[Record | None]:
+        """Return the result of each of some points; None for one that is not finished."""
+        keys = [self.keys.of(number) for number in numbers]
+        known = {key for key in keys if key is not None}
+        found = {**store.results(sorted(known)), **self.passing}
+        return [None if key is None else found.get(key) for key in keys]
 
 
 def run_points(
@@ -94,9 +98,9 @@ def run_points(
     SimulationError
         The executor cannot go on; what was finished is kept.
     """
-    keys = [_key(scenario, points.changes(i), wanted) for i in range(points.num_points)]
-    needs = _Needs(store=store, executor=executor, wanted=wanted, watch=watch or Watch())
-    study_run = _StudyRun(scenario, points, keys, study=study, needs=needs)
+    study_run = _StudyRun(
+        scenario, points, study=study, store=store, executor=executor, wanted=wanted, watch=watch or Watch()
+    )
     study_run.run()
     return study_run.outcome
 
@@ -104,136 +108,182 @@ def run_points(
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _key(scenario: Scenario, changes: Mapping[str, object], wanted: frozenset[str]) -> str:
-    """Return the key of a point; a point whose changes are refused has that of its changes."""
-    try:
-        return point_key(variant_of(scenario, changes), wanted=wanted)
-    except InvalidValueError:
-        return refused_key(point_key(scenario, wanted=wanted), changes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Needs:
-    """What a study works with."""
-
-    store: Store
-    executor: Executor
-    wanted: frozenset[str]
-    watch: Watch
-
-
 class _StudyRun:
-    """A study that runs: what waits, what runs, what is finished."""
+    """A study that runs: what waits, what runs, what is finished. Points go by their numbers."""
 
-    def __init__(self, scenario: Scenario, points: Points, keys: list[str], *, study: str, needs: _Needs) -> None:
-        self._scenario, self._points, self._study, self._needs = scenario, points, study, needs
-        self._store, self._executor = needs.store, needs.executor
-        self.outcome = Outcome(keys=keys)
-        self._number_of = {key: i for i, key in reversed(list(enumerate(keys)))}
-        self._waiting: deque[str] = deque()
-        """Keys that nobody simulates yet, as far as is known."""
-        self._ready: deque[str] = deque()
-        """Keys that are claimed for this process and not yet given to the executor."""
-        self._elsewhere: deque[str] = deque()
-        """Keys that another process simulates."""
-        self._num_running = self._num_chunks = 0
+    def __init__(
+        self,
+        scenario: Scenario,
+        points: Points,
+        *,
+        study: str,
+        store: Store,
+        executor: Executor,
+        wanted: frozenset[str],
+        watch: Watch,
+    ) -> None:
+        self._scenario, self._points, self._study = scenario, points, study
+        self._store, self._executor, self._wanted, self._watch = store, executor, wanted, watch
+        self._look_up = LookUp(scenario, points, store, wanted)
+        self.outcome = Outcome(keys=self._look_up.keys)
+        self._unseen: Iterator[int] | None = None
+        """Points that are still to be looked up; None where there are no more."""
+        self._waiting: deque[int] = deque()
+        """Points that nobody simulates yet, as far as is known."""
+        self._ready: deque[int] = deque()
+        """Points that are claimed for this process and not yet given to the executor."""
+        self._running: dict[int, list[int]] = {}
+        """Number of a chunk that runs -> its points."""
+        self._mine: set[str] = set()
+        """Keys of points that are ready or run."""
+        self._elsewhere: deque[int] = deque()
+        """Points that another process simulates."""
+        self._num_done = self._num_chunks = 0
         self._cost_s, self._num_measured = 0.0, 0
         self._looked_s = 0.0
 
     def run(self) -> None:
         """Run the study: the sample, then the rest."""
-        finished = self._store.finished(list(self._number_of))
-        missing = [key for key in self._number_of if key not in finished]
-        self.outcome.num_kept = len(finished)
-        self._report()
-        if not missing:
+        num_points = self._points.num_points
+        first = _spread(range(num_points), min(num_points, _LOOKED_UP))
+        missing, blocks = list[int](), iter(first)
+        while (found := self._look_up_block(blocks)) is not None:
+            missing += found
+        num_missing = len({self._key(number) for number in missing})
+        self.outcome.num_kept = self._look_up.keys.num_different() - num_missing
+        if not missing and not self._look_up.num_unseen:
             return
         sample = _spread(missing, min(len(missing), max(_SAMPLE, self._executor.num_workers)))
         self._waiting.extend(sample)
         self._drain(chunk=1)
         chosen = set(sample)
-        rest = [key for key in missing if key not in chosen]
-        self.outcome.plan = make_plan(
-            num_points=len(self._number_of),
-            num_left=len(rest),
+        rest = [number for number in missing if number not in chosen]
+        num_left = len(rest) + self._look_up.num_unseen * len(missing) // len(first)
+        self.outcome.plan = self._plan(num_left=num_left, num_looked_up=len(first))
+        if (rest or self._look_up.num_unseen) and self._watch.on_plan(self.outcome.plan):
+            seen = set(first)
+            self._waiting.extend(rest)
+            self._unseen = (number for number in range(num_points) if number not in seen)
+            self._drain(chunk=None)
+            self.outcome.num_kept = self._look_up.keys.num_different() - self.outcome.num_simulated
+
+    def _plan(self, *, num_left: int, num_looked_up: int) -> Plan:
+        return make_plan(
+            num_points=self._points.num_points,
+            num_looked_up=num_looked_up,
+            num_left=num_left,
             mean_cost_s=self._mean_cost_s,
+            look_up_s=self._look_up.cost_s,
             sample=self._num_measured,
             num_workers=self._executor.num_workers,
             store=self._store,
             executor=self._executor.name,
         )
-        if rest and self._needs.watch.on_plan(self.outcome.plan):
-            self._waiting.extend(rest)
-            self._drain(chunk=None)
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
     def _drain(self, *, chunk: int | None) -> None:
         """Simulate what waits until nothing waits any more, neither here nor in another process."""
-        while self._waiting or self._ready or self._num_running or self._elsewhere:
+        while True:
+            self._look_up_more()
             self._fill(chunk)
             self._store.renew()
-            if self._num_running:
-                for ended in self._executor.ended(_POLL_S):
+            has_work = bool(self._waiting or self._ready or self._unseen)
+            if self._running:
+                for ended in self._executor.ended(0.0 if has_work and self._has_room else _POLL_S):
                     self._keep(ended)
-            elif not (self._waiting or self._ready):
+            elif not has_work:
+                if not self._elsewhere:
+                    return
                 time.sleep(_POLL_S)
             if self._elsewhere and not self._waiting and time.monotonic() - self._looked_s > _POLL_S:
                 self._waiting.extend(self._elsewhere)  # finished meanwhile, or free since its process ended
                 self._elsewhere.clear()
                 self._looked_s = time.monotonic()
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether some worker has no chunk that waits for it."""
+        return len(self._running) < 2 * self._executor.num_workers
+
+    def _look_up_more(self) -> None:
+        """Look up one block of points, where fewer wait than a claim takes."""
+        if self._unseen is not None and len(self._waiting) < self._chunk_size() * _CLAIMED_CHUNKS:
+            missing = self._look_up_block(self._unseen)
+            if missing is None:
+                self._unseen = None
+            else:
+                self._waiting.extend(missing)
+
+    def _look_up_block(self, numbers: Iterator[int]) -> list[int] | None:
+        """Look up some points; return those that are missing, or None where there are no more."""
+        num_seen, missing = self._look_up.num_seen, self._look_up.block(numbers)
+        if missing is not None:
+            self._count_done(self._look_up.num_seen - num_seen - len(missing))
+        return missing
+
     def _fill(self, chunk: int | None) -> None:
         """Give the executor chunks until each worker has one that runs and one that waits."""
-        while self._num_running < 2 * self._executor.num_workers:
+        while self._has_room:
             size = chunk or self._chunk_size()
             while len(self._ready) < size and self._waiting:
-                self._claim(size * 4)
-            if not self._ready:
+                self._claim(size * _CLAIMED_CHUNKS)
+            is_short = len(self._ready) < size and self._unseen is not None  # the next block may have more
+            if not self._ready or (is_short and len(self._running) >= self._executor.num_workers):
                 return
-            keys = [self._ready.popleft() for _ in range(min(size, len(self._ready)))]
-            self._submit(keys)
+            self._submit([self._ready.popleft() for _ in range(min(size, len(self._ready)))])
 
     def _claim(self, num: int) -> None:
-        keys = [self._waiting.popleft() for _ in range(min(num, _MAX_CHUNK, len(self._waiting)))]
-        claimed = self._store.claim(keys)
-        self._ready.extend(key for key in keys if key in claimed.mine)
-        self._elsewhere.extend(key for key in keys if key in claimed.elsewhere)
-        self.outcome.num_kept += len(claimed.finished)
-        if claimed.finished:
-            self._report()
+        numbers = [self._waiting.popleft() for _ in range(min(num, _MAX_CHUNK, len(self._waiting)))]
+        key_of = {number: self._key(number) for number in numbers}
+        known = self._mine | self.outcome.passing.keys()
+        claimed = self._store.claim([key for key in key_of.values() if key not in known])
+        num_done = 0
+        for number, key in key_of.items():
+            if key in claimed.elsewhere:
+                self._elsewhere.append(number)
+            elif key in claimed.mine and key not in self._mine:
+                self._ready.append(number)
+                self._mine.add(key)
+            else:  # finished, or equal to a point that is simulated here
+                num_done += 1
+        self._count_done(num_done)
 
-    def _submit(self, keys: list[str]) -> None:
-        points = tuple(StudyPoint(key=key, changes=self._points.changes(self._number_of[key])) for key in keys)
+    def _submit(self, numbers: list[int]) -> None:
+        points = tuple(StudyPoint(key=self._key(number), changes=self._points.changes(number)) for number in numbers)
         self._num_chunks += 1
-        self._num_running += 1
+        self._running[self._num_chunks] = numbers
         self._executor.submit(
             Chunk(
                 id=self._num_chunks,
                 scenario=self._scenario,
                 points=points,
                 program=program_digest(),
-                wanted=self._needs.wanted,
-                runs_alike=max(1, len(self._number_of) // self._executor.num_workers),
+                wanted=self._wanted,
+                runs_alike=max(1, self._points.num_points // self._executor.num_workers),
             )
         )
 
     def _keep(self, ended: Ended) -> None:
         """Keep the results of a chunk; a chunk that nothing came back of is tried again, point by point."""
-        self._num_running -= 1
-        points = ended.chunk.points
+        numbers, points = self._running.pop(ended.chunk.id), ended.chunk.points
         if ended.records is None and len(points) > 1:
-            for point in points:
-                self._submit([point.key])
+            for number in numbers:
+                self._submit([number])
             return
         records = ended.records or [Record(values={}, problem=_KILLED, is_final=False)]
         found = {point.key: (point.changes, record) for point, record in zip(points, records, strict=True)}
         self._store.add(self._study, found)
         self.outcome.passing |= {key: record for key, (_, record) in found.items() if not record.is_final}
         self.outcome.num_simulated += len(found)
+        self._mine -= found.keys()
         self._cost_s += sum(record.cost_s for record in records)
         self._num_measured += len(records)
-        self._report()
+        self._count_done(len(records))
+
+    def _key(self, number: int) -> str:
+        """Return the key of a point that was looked up."""
+        return self.outcome.keys.of(number) or ""
 
     @property
     def _mean_cost_s(self) -> float:
@@ -242,16 +292,17 @@ class _StudyRun:
     def _chunk_size(self) -> int:
         """Return how many points take about a second, or less where there is too little left for all workers."""
         cost_s = max(self._mean_cost_s, 1e-5)
-        left = len(self._waiting) + len(self._ready)
+        left = len(self._waiting) + len(self._ready) + self._look_up.num_unseen
         share = left // (2 * self._executor.num_workers)
         least, most = int(_LEAST_CHUNK_S / cost_s), int(_CHUNK_S / cost_s)
         return max(1, min(most, max(share, least), _MAX_CHUNK))
 
-    def _report(self) -> None:
-        done = self.outcome.num_simulated + self.outcome.num_kept
-        self._needs.watch.on_progress(done, len(self._number_of))
+    def _count_done(self, num: int) -> None:
+        if num:
+            self._num_done += num
+            self._watch.on_progress(self._num_done, self._points.num_points)
 
 
-def _spread(keys: list[str], num: int) -> list[str]:
-    """Return some keys, spread evenly over all."""
-    return [keys[i * len(keys) // num] for i in range(num)]
+def _spread(numbers: Sequence[int], num: int) -> list[int]:
+    """Return some points, spread evenly over all."""
+    return [numbers[i * len(numbers) // num] for i in range(num)]

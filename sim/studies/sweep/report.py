@@ -119,13 +119,12 @@ def check_metrics(names: Sequence[str]) -> None:
 def _rows(grid: Grid, outcome: Outcome, store: Store, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row for each point that is finished: its values of the axes, its metrics, or why it has none."""
     rows: list[dict[str, Any]] = []
-    for first in range(0, len(outcome.keys), _ROWS):
-        keys = outcome.keys[first : first + _ROWS]
-        records = {**store.results(list(dict.fromkeys(keys))), **outcome.passing}
+    for first in range(0, grid.num_points, _ROWS):
+        numbers = range(first, min(first + _ROWS, grid.num_points))
         rows += [
-            {**grid.changes(first + i), **_values(records[key], metrics)}
-            for i, key in enumerate(keys)
-            if key in records
+            {**grid.changes(number), **_values(record, metrics)}
+            for number, record in zip(numbers, outcome.records(store, numbers), strict=True)
+            if record is not None
         ]
     return rows
 

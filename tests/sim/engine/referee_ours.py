@@ -7,7 +7,7 @@ from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from referee_cases import Case, load_kept
 
 from sim.engine.network.flows import kernel
-from sim.engine.network.flows.interval import first_remaining, run_flows
+from sim.engine.network.flows.interval import first_remaining, join, run_flows
 from sim.engine.network.fluid import FluidNetwork
 
 BULK, FLOW = "FluidNetwork", "flows"
@@ -35,7 +35,7 @@ def flow_ends_s(case: Case) -> np.ndarray:
     capacity = (case.capacity_bytes_per_s / BYTE_PER_NS).tolist()
     flows = [(dict.fromkeys(path, 1.0), float(size)) for path, size in zip(case.paths, case.num_bytes, strict=True)]
     transfer = make_flows(flows, capacity)
-    course = run_flows([transfer], [first_remaining(transfer)], case.capacity_bytes_per_s, kernel.run)
+    course = run_flows(join([transfer], case.capacity_bytes_per_s), [first_remaining(transfer)], kernel.run)
     return course.ends_ns / 1e9
 
 

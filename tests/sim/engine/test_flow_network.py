@@ -159,6 +159,33 @@ def test_a_set_that_started_before_is_looked_up():
     assert network.num_solves == 2
 
 
+@pytest.mark.parametrize(("other", "times"), [([10, 10], 1), ([10, 9], 2)])
+def test_the_same_on_links_that_reach_the_same_is_not_solved_again(other, times):
+    """A transfer that another joins after 50 ns: on link 0, later on link 1. Ends are those of links of their own."""
+
+    def batches_on(link, start):
+        pair = make_flows([({link: 1}, 1000), ({link: 1}, 2000)], other)
+        single = make_flows([({link: 1}, 700)], other)
+        return [(start, [pair]), (start + 50, [single])]
+
+    network, batches = run_flow_network(other, [*batches_on(0, 0), *batches_on(1, 1000)])
+    on_one, alone = run_flow_network(other, batches_on(1, 1000))
+    assert ends_of(batches)[2:] == ends_of(alone)
+    assert network.num_solves == times * on_one.num_solves > 0
+    assert network.link_use().num_bytes.tolist() == pytest.approx([3700, 3700], rel=FLOAT_REL)
+
+
+def test_links_that_carry_the_same_have_an_account_each():
+    """Nine spines that share a flow, and one that two flows share: bytes, time and load of each link."""
+    spines = dict.fromkeys(range(1, 10), 1 / 9)
+    flows = [({0: 1, **spines}, 9000), ({10: 1, **spines}, 18_000), ({11: 1, **spines}, 900)]
+    network, _ = run_flow_network([10] * 12, [(0, [make_flows(flows, [10] * 12)])])
+    use = network.link_use()
+    assert use.num_bytes.tolist() == pytest.approx([9000, *[3100] * 9, 18_000, 900], rel=FLOAT_REL)
+    assert use.busy_s.tolist() == [900e-9, *[1800e-9] * 9, 1800e-9, 90e-9]
+    assert use.bottleneck_s.tolist() == pytest.approx([900e-9, *[0] * 9, 1800e-9, 90e-9])
+
+
 # --- the plain solver as oracle ------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from certificates import CERTIFICATES, links_carry_the_bytes_of_all_transfers, o
 from handmade import BYTE_PER_NS, run_network
 from works import make_cluster, make_work
 
-from sim.engine.network.flows.interval import run_flows
+from sim.engine.network.flows.interval import join, run_flows
 from sim.engine.network.flows.kernel import choose_run
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
@@ -96,10 +96,12 @@ def test_in_flow_sms_bound_all_pairs_of_a_rank_together():
     costs = costs_with(fidelity="flow", all_to_all=SLOW)
     for transfer in costs.exchanges.round_trip(ranks, ranks, matrix, group=0):
         num_links = costs.cluster.capacity_bytes_per_s.size
-        course = run_flows([transfer], [transfer.flows.num_bytes], costs.cluster.capacity_bytes_per_s, choose_run(1))
+        course = run_flows(
+            join([transfer], costs.cluster.capacity_bytes_per_s), [transfer.flows.num_bytes], choose_run(1)
+        )
         assert course.elapsed_ns == transfer.alone_ns == 700_000
         assert course.num_solves == 2
-        assert course.links.max() < num_links
+        assert course.groups.links.max() < num_links
 
 
 @pytest.mark.parametrize("sms", [{}, {"all_to_all": SLOW}, {"all_to_all": TransferSms(num_sms=20, bytes_per_s=12e9)}])

@@ -42,24 +42,38 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "results.sqlite")
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def new_store(request, tmp_path_factory):
+    """Return what returns a new place for a store, at every call."""
+    if request.param == "sqlite":
+        return lambda: str(tmp_path_factory.mktemp("store") / "results.sqlite")
+    return request.getfixturevalue("postgresql").url_of_new_schema
+
+
+@pytest.fixture
+def where(new_store):
+    """Return where a store may be: what holds of one kind of database holds of every other one."""
+    return new_store()
+
+
 def keep(store, keys, record=DONE):
     store.add("s", {key: ({"a": 1}, record) for key in keys})
 
 
-def test_what_is_kept_comes_back_after_the_store_was_closed(path):
+def test_what_is_kept_comes_back_after_the_store_was_closed(where):
     """More keys than one statement names, and no result twice."""
-    with Store(path) as store:
+    with Store(where) as store:
         keep(store, KEYS)
         keep(store, KEYS[:2], replace(DONE, problem="another"))  # the first result stays
-    with Store(path, must_exist=True) as store:
+    with Store(where, must_exist=True) as store:
         assert store.finished([*KEYS, "f" * 32]) == set(KEYS)
         assert store.results(KEYS[:2]) == dict.fromkeys(KEYS[:2], DONE)
         assert [row.changes for row in store.rows(keys=KEYS[:1])] == [{"a": 1}]
 
 
-def test_what_depends_on_the_machine_is_not_kept(path):
+def test_what_depends_on_the_machine_is_not_kept(where):
     """Memory that ran out is no result of the scenario; its claim is released all the same."""
-    with Store(path) as store, Store(path) as other:
+    with Store(where) as store, Store(where) as other:
         assert store.claim(KEYS[:1]).mine == {KEYS[0]}
         keep(store, KEYS[:1], Record(values={}, problem="no memory", is_final=False))
         assert store.finished(KEYS[:1]) == set()
@@ -72,10 +86,10 @@ def test_what_depends_on_the_machine_is_not_kept(path):
         st.tuples(st.integers(0, 2), st.lists(st.integers(0, 9), min_size=1), st.booleans()), min_size=1, max_size=12
     )
 )
-def test_no_point_is_claimed_by_two_nor_after_it_is_finished(tmp_path_factory, claims):
+def test_no_point_is_claimed_by_two_nor_after_it_is_finished(new_store, claims):
     """Three studies claim and finish in any order: each point is simulated at most once, and none is lost."""
-    folder = tmp_path_factory.mktemp("store")
-    stores = [Store(str(folder / "store.sqlite")) for _ in range(3)]
+    where = new_store()
+    stores = [Store(where) for _ in range(3)]
     owner, finished = {}, set()
     for who, numbers, finishes in claims:
         keys = [KEYS[number] for number in numbers]
@@ -91,9 +105,9 @@ def test_no_point_is_claimed_by_two_nor_after_it_is_finished(tmp_path_factory, c
         store.close()
 
 
-def test_a_claim_ends_with_its_study(path):
-    with Store(path) as other:
-        with Store(path) as store:
+def test_a_claim_ends_with_its_study(where):
+    with Store(where) as other:
+        with Store(where) as store:
             store.claim(KEYS[:3])
             assert other.claim(KEYS[:4]).elsewhere == set(KEYS[:3])
         assert other.claim(KEYS[:4]).mine == set(KEYS[:4])
@@ -109,9 +123,9 @@ def test_a_claim_ends_with_its_study(path):
         ({"began": "", "expires": 1.0}, True),  # a system that does not say when a process began
     ],
 )
-def test_claims_of_a_process_that_has_gone_are_free(path, change, is_free):
+def test_claims_of_a_process_that_has_gone_are_free(where, change, is_free):
     """On this machine at once, on another one when the lease has run out."""
-    with Store(path) as store, Store(path) as other:
+    with Store(where) as store, Store(where) as other:
         store.claim(KEYS[:2])
         with store._writing() as connection:
             connection.execute(OWNERS.update().values(**change))
@@ -132,8 +146,8 @@ def test_an_owner_is_at_work_until_its_process_ends():
     assert not is_at_work(owner)
 
 
-def test_a_lease_is_renewed(path, monkeypatch):
-    with Store(path) as store:
+def test_a_lease_is_renewed(where, monkeypatch):
+    with Store(where) as store:
         store.claim(KEYS[:1])
         with store._writing() as connection:
             connection.execute(OWNERS.update().values(expires=1.0))
@@ -143,8 +157,8 @@ def test_a_lease_is_renewed(path, monkeypatch):
             assert connection.execute(OWNERS.select()).one().expires > time.time() + LEASE_S / 2
 
 
-def test_studies_are_listed_and_removed_with_their_points(path):
-    with Store(path) as store:
+def test_studies_are_listed_and_removed_with_their_points(where):
+    with Store(where) as store:
         store.begin_study(STUDY)
         store.begin_study(replace(STUDY, created=9.0))  # it began before
         keep(store, KEYS[:3])

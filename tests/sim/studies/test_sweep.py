@@ -182,7 +182,7 @@ def test_a_plan_is_made_of_a_sample_before_the_rest_begins(tmp_path):
     with Store(str(tmp_path / "a.sqlite")) as store:
         rows = list(store.rows())
     assert plan.mean_cost_s == pytest.approx(sum(row.record.cost_s for row in rows) / 16)
-    per_point = {n: max((plan.mean_cost_s + 1e-3) / n, 1e-3) for n in (1, 10, 100)}
+    per_point = {n: max((plan.mean_cost_s + plan.study_cost_s) / n, plan.study_cost_s) for n in (1, 10, 100)}
     assert plan.time_left_s == pytest.approx(plan.num_left * per_point[1])
     assert plan.time_on_workers_s == {str(n): pytest.approx(plan.num_left * per_point[n]) for n in (10, 100)}
     size = sum(len(row.record.to_json()) for row in rows) / 16

@@ -1,5 +1,7 @@
 """The first state of flows that start (or go on) together: links numbered component by component, bottlenecks found.
 
+It depends on which flows are active, and not on what they have left: a `FirstState` begins with any bytes.
+
 Model
 -----
 Links that carry the same flows with the same shares saturate together: of each such set only the narrowest is kept.
@@ -8,6 +10,7 @@ Levels rise from zero; where the lowest level of all links is reached, the flows
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +18,74 @@ from numpy.typing import NDArray
 from sim.engine.network.flows.kernel import State, solve
 from topology.links import FlowLinks
 
-__all__ = ["build_state", "rates_of"]
+__all__ = [
+    "Entries",
+    "FirstState",
+    "build_state",
+    "by_link",
+    "first_state",
+    "hashes_of_flows",
+    "numbered",
+    "rates_of",
+    "stable_order",
+]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 _TIE = 1e-12  # links this close to the lowest level fill together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entries:
+    """Flows on links, by flow. Each array has shape [E]."""
+
+    flow: IntArray
+    link: IntArray
+    share: FloatArray
+
+    def where(self, is_kept: NDArray[np.bool_]) -> "Entries":
+        """Return some of the entries."""
+        return Entries(flow=self.flow[is_kept], link=self.link[is_kept], share=self.share[is_kept])
+
+
+class FirstState(NamedTuple):
+    """Flows that have a bottleneck each and have sent nothing."""
+
+    state: State
+    """Their state, but for the marks."""
+    held: IntArray
+    """Flows by the link that filled first of theirs. Shape [active flows]."""
+    first_held: IntArray
+    """Where those of each such link begin. Shape [filled links]."""
+    filled: IntArray
+    """Those links. Shape [filled links]."""
+
+    @property
+    def nbytes(self) -> int:
+        """Return about how much memory it takes."""
+        return sum(array.nbytes for array in self.state) + self.held.nbytes
+
+    def begin(self, remaining: FloatArray) -> State:
+        """Return the state in which each flow has `remaining` bytes [F] to send; the kernel may change it."""
+        state = self.state
+        next_mark = np.full(state.capacity.size, np.inf)
+        next_mark[self.filled] = np.minimum.reduceat(remaining[self.held], self.first_held)
+        return state._replace(
+            waiting=state.waiting.copy(),
+            bottleneck=state.bottleneck.copy(),
+            mark=remaining.copy(),
+            end_ns=state.end_ns.copy(),
+            tally=state.tally.copy(),
+            level=state.level.copy(),
+            next_mark=next_mark,
+            num_held=state.num_held.copy(),
+            weight=state.weight.copy(),
+            order=state.order.copy(),
+            position=state.position.copy(),
+            num_ordered=state.num_ordered.copy(),
+            left=state.left.copy(),
+            is_stale=state.is_stale.copy(),
+        )
 
 
 def build_state(flows: FlowLinks, remaining: FloatArray, owner: IntArray, capacity: FloatArray) -> State:
@@ -37,15 +103,19 @@ def build_state(flows: FlowLinks, remaining: FloatArray, owner: IntArray, capaci
         Bytes/s of each link of the cluster, above 0 where there are flows; infinite links are left out.
         Shape [all links].
     """
-    is_active = remaining > 0.0
-    entries = _Entries(flow=flows.flow_of_entry, link=flows.links, share=flows.share)
-    entries = entries.where(is_active[entries.flow] & np.isfinite(capacity)[entries.link])
+    entries = Entries(flow=flows.flow_of_entry, link=flows.links, share=flows.share)
+    entries = entries.where((remaining > 0.0)[entries.flow] & np.isfinite(capacity)[entries.link])
+    return first_state(entries, remaining.size, owner, capacity).begin(remaining)
+
+
+def first_state(entries: Entries, num_flows: int, owner: IntArray, capacity: FloatArray) -> FirstState:
+    """Return the first state of active flows, from their entries on finite links; `capacity` is of all links."""
     entries = entries.where(_narrowest_of_alike(entries, capacity)[entries.link])
     numbers, component = _by_component(entries)
     renumbered = np.zeros(capacity.size, dtype=np.int64)
     renumbered[numbers] = np.arange(numbers.size)
-    entries = _Entries(flow=entries.flow, link=renumbered[entries.link], share=entries.share)
-    return _first_state(entries, component, capacity[numbers], remaining, owner)
+    entries = Entries(flow=entries.flow, link=renumbered[entries.link], share=entries.share)
+    return _first_state(entries, component, capacity[numbers], num_flows, owner)
 
 
 def rates_of(state: State) -> FloatArray:
@@ -56,34 +126,14 @@ def rates_of(state: State) -> FloatArray:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Entries:
-    """Flows on links, by flow. Each array has shape [E]."""
-
-    flow: IntArray
-    link: IntArray
-    share: FloatArray
-
-    def where(self, is_kept: NDArray[np.bool_]) -> "_Entries":
-        """Return some of the entries."""
-        return _Entries(flow=self.flow[is_kept], link=self.link[is_kept], share=self.share[is_kept])
-
-
-def _narrowest_of_alike(entries: _Entries, capacity: FloatArray) -> NDArray[np.bool_]:
+def _narrowest_of_alike(entries: Entries, capacity: FloatArray) -> NDArray[np.bool_]:
     """Tell for each link whether it is the narrowest of those with the same flows and shares. Shape [L].
 
     Sets with different hashes of 128 bits are different.
     """
-    flow, link, share = entries.flow, entries.link, entries.share
-    order = np.argsort(link, kind="stable")
-    num_flows = np.bincount(link)
-    used = np.flatnonzero(num_flows)
-    start = (np.cumsum(num_flows) - num_flows)[used]
-    bits = share[order].view(np.uint64)
-    keys = [
-        np.add.reduceat(_mixed(_mixed(flow[order].astype(np.uint64) + np.uint64(salt)) ^ bits), start)
-        for salt in (1, 2**40)
-    ]
+    order, start = by_link(entries.link)
+    used = entries.link[order][start]
+    keys = hashes_of_flows(entries, order, start)
     by_width = np.lexsort((used, capacity[used], keys[1], keys[0]))
     same = np.ones(used.size, dtype=bool)
     for key in keys:
@@ -94,6 +144,31 @@ def _narrowest_of_alike(entries: _Entries, capacity: FloatArray) -> NDArray[np.b
     return is_narrowest
 
 
+def by_link(link: IntArray) -> tuple[IntArray, IntArray]:
+    """Return entries by link, each link's in their order, and where those of each link begin."""
+    order = stable_order(link)
+    return order, np.flatnonzero(np.diff(link[order], prepend=-1))
+
+
+def stable_order(numbers: IntArray) -> IntArray:
+    """Return the order that sorts numbers of at least 0, equal ones as they stand: small numbers by radix sort."""
+    is_small = int(numbers.max(initial=0)) < 1 << 16
+    return np.argsort(numbers.astype(np.uint16) if is_small else numbers, kind="stable")
+
+
+def numbered(link: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the links of entries, ascending and each once, and the place of each entry's link among them."""
+    is_used = np.zeros(int(link.max(initial=-1)) + 1, dtype=np.bool_)
+    is_used[link] = True
+    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[link]
+
+
+def hashes_of_flows(entries: Entries, order: IntArray, start: IntArray) -> list[NDArray[np.uint64]]:
+    """Return two hashes of 64 bits of the flows and shares on each link; `order` and `start` are those of `by_link`."""
+    flow, bits = entries.flow[order].astype(np.uint64), entries.share[order].view(np.uint64)
+    return [np.add.reduceat(_mixed(_mixed(flow + np.uint64(salt)) ^ bits), start) for salt in (1, 2**40)]
+
+
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return well mixed bits (the finaliser of SplitMix64: Steele, Lea and Flood, 2014, figure 17)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -101,7 +176,7 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.asarray(values ^ (values >> np.uint64(31)))
 
 
-def _by_component(entries: _Entries) -> tuple[IntArray, IntArray]:
+def _by_component(entries: Entries) -> tuple[IntArray, IntArray]:
     """Return the links component by component, and the component of each link.
 
     Links are in one component when a chain of flows joins them.
@@ -122,9 +197,9 @@ def _by_component(entries: _Entries) -> tuple[IntArray, IntArray]:
 
 
 def _first_state(
-    entries: _Entries, component: IntArray, capacity: FloatArray, remaining: FloatArray, owner: IntArray
-) -> State:
-    num_links, num_flows, num_components = capacity.size, remaining.size, int(component[-1]) + 1
+    entries: Entries, component: IntArray, capacity: FloatArray, num_flows: int, owner: IntArray
+) -> FirstState:
+    num_links, num_components = capacity.size, int(component[-1]) + 1
     first_link = np.searchsorted(component, np.arange(num_components + 1)).astype(np.int64)
     width = int(np.diff(first_link).max())
     column = np.arange(num_links) - first_link[component]
@@ -136,8 +211,9 @@ def _first_state(
     order, position, num_ordered = _orders(filled, component, first_link)
     left = np.zeros((num_links + num_components, width))
     left[first_link[component] + component, column] = capacity
-    next_mark = np.full(num_links, np.inf)
-    np.minimum.at(next_mark, bottleneck[is_active], remaining[is_active])
+    held = np.argsort(bottleneck, kind="stable")[num_flows - np.count_nonzero(is_active) :]
+    first_held = np.flatnonzero(np.diff(bottleneck[held], prepend=-1))
+    filled_links = bottleneck[held[first_held]]
     num_on = np.bincount(entries.link, minlength=num_links)
     state = State(
         first_link=first_link,
@@ -147,15 +223,15 @@ def _first_state(
         links=entries.link,
         share=entries.share,
         first_on=np.concatenate([[0], np.cumsum(num_on)]).astype(np.int64),
-        flows_on=entries.flow[np.argsort(entries.link, kind="stable")],
+        flows_on=entries.flow[stable_order(entries.link)],
         owner=owner.astype(np.int64),
         waiting=np.bincount(owner[is_active], minlength=int(owner.max()) + 1).astype(np.int64),
         bottleneck=bottleneck,
-        mark=remaining.copy(),
+        mark=np.zeros(num_flows),
         end_ns=np.full(num_flows, -1, dtype=np.int64),
         tally=np.zeros(num_links),
         level=np.ones(num_links),
-        next_mark=next_mark,
+        next_mark=np.full(num_links, np.inf),
         num_held=np.bincount(bottleneck[is_active], minlength=num_links).astype(np.int64),
         weight=weight.reshape(num_links, width).astype(np.float64),
         order=order,
@@ -166,7 +242,7 @@ def _first_state(
     )
     for number in range(num_components):
         solve(state, number, 0)
-    return state
+    return FirstState(state, held, first_held, filled_links)
 
 
 def _orders(filled: IntArray, component: IntArray, first_link: IntArray) -> tuple[IntArray, IntArray, IntArray]:
@@ -180,7 +256,7 @@ def _orders(filled: IntArray, component: IntArray, first_link: IntArray) -> tupl
     return order, position, num_ordered
 
 
-def _fill(entries: _Entries, capacity: FloatArray, num_flows: int) -> tuple[IntArray, IntArray]:
+def _fill(entries: Entries, capacity: FloatArray, num_flows: int) -> tuple[IntArray, IntArray]:
     """Return the bottleneck of each flow (-1 without links), and the links that hold flows back by rising level."""
     bottleneck = np.full(num_flows, -1, dtype=np.int64)
     left, filled = capacity.copy(), []
