@@ -1,9 +1,10 @@
 """Kill a sweep (`kill -9`) again and again and go on: it must end with what an undisturbed one has.
 
     python benchmarks/killed_sweeps.py --points 10000 --kills 10
+    python benchmarks/killed_sweeps.py --points 10000 --kills 10 --dask
 
-It prints how many points are in each store, how many differ, and how many the
-last run had to simulate.
+With `--dask` the sweep runs on a Dask cluster, of which a worker is killed each time; two are left. It prints how many
+points are in each store, how many differ, and how many the last run had to simulate.
 """
 
 import argparse
@@ -74,20 +75,40 @@ def _main() -> None:
     parser.add_argument("--points", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
-    jobs, rng = ("--jobs", str(arguments.jobs)), random.Random(1)
+    parser.add_argument("--dask", action="store_true")
+    given = parser.parse_args()
+    jobs = ("--jobs", str(given.jobs))
+    kills = sorted(random.Random(1).sample(range(1, given.points * 9 // 10), given.kills))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        undisturbed = said(start_sweep(folder, folder / "undisturbed.sqlite", arguments.points, *jobs))
+        undisturbed = said(start_sweep(folder, folder / "undisturbed.sqlite", given.points, *jobs))
         disturbed = folder / "killed.sqlite"
-        for at in sorted(rng.sample(range(1, arguments.points * 9 // 10), arguments.kills)):
-            kill_at(at, disturbed, start_sweep(folder, disturbed, arguments.points, *jobs))
-            print(f"killed with {len(kept_results(disturbed)):,} results", flush=True)
-        last = said(start_sweep(folder, disturbed, arguments.points, *jobs))
+        if given.dask:
+            last = _with_killed_workers(folder, disturbed, given.points, kills)
+        else:
+            for at in kills:
+                kill_at(at, disturbed, start_sweep(folder, disturbed, given.points, *jobs))
+                print(f"killed with {len(kept_results(disturbed)):,} results", flush=True)
+            last = said(start_sweep(folder, disturbed, given.points, *jobs))
         first, second = kept_results(folder / "undisturbed.sqlite"), kept_results(disturbed)
         differ = sum(first.get(key) != second.get(key) for key in first.keys() | second.keys())
         print(f"{len(first):,} results undisturbed, {len(second):,} killed and resumed, {differ} differ")
         print(f"rows alike: {undisturbed['rows'] == last['rows']}; the last run simulated {last['num_simulated']:,}")
+
+
+def _with_killed_workers(folder: Path, store: Path, num_points: int, kills: list[int]) -> dict[str, object]:
+    """Run a sweep on a Dask cluster, and kill a worker at each of some numbers of results."""
+    sys.path.append(str(Path(__file__).parent.parent / "tests/sim/studies"))
+    from local_dask import local_dask  # noqa: PLC0415  # needs Dask
+
+    with local_dask(folder, workers=len(kills) + 2) as cluster:
+        sweep = start_sweep(folder, store, num_points, "--cluster", cluster.url)
+        for number, at in enumerate(kills):
+            while sweep.poll() is None and not (store.exists() and store.stat().st_size and num_kept(store) >= at):
+                time.sleep(0.02)
+            cluster.processes[f"worker {number}"].kill()
+            print(f"killed a worker with {num_kept(store):,} results", flush=True)
+        return said(sweep)
 
 
 if __name__ == "__main__":

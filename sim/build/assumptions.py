@@ -49,7 +49,7 @@ class Assumption(NamedTuple):
 def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
     """Return the facts that a scenario does not give, with what was taken and why."""
     spec, mesh = scenario.spec, work.mesh
-    given = scenario.resolved()
+    given = scenario.resolved() if spec.assumed else {}
     found = [Assumption(key, _look_up(given, key), why) for key, why in spec.assumed.items()]
     if not scenario.is_given("parallel.convention"):
         found.append(Assumption("parallel.convention", mesh.convention.name, "the most common reading of EP"))

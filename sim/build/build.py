@@ -12,10 +12,11 @@ from sim.build.device_profile import profile_of
 from sim.build.exchange_overlap import check_exchange_overlap, network_of
 from sim.build.hints import with_tried_hint
 from sim.build.layout import context_of, fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
+from sim.build.passes_work import PassesWork
 from sim.build.routing import check_node_limit, routing_of, try_routing
 from sim.build.runtime import check_dispatch, check_overlap, formats_of, fusions_of, runtime_of
 from sim.build.served_requests import lengths_of
-from sim.build.work import PassesWork, Work
+from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
 from sim.scenario.recordings.arrays import Shape

@@ -1,4 +1,4 @@
-"""What is to be planned, as one value: a model on a cluster (`Work`), one collective, or passes of given times.
+"""What is to be planned, as one value: a model on a cluster (`Work`), or one collective (`CollectiveWork`).
 
 Model
 -----
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.work_checks import check_work
-from sim.time import to_ns
 from topology.cluster import Cluster
 from topology.profiles import DeviceProfile
 from topology.uncertainty import MODEL_ITSELF, Factors
@@ -43,18 +42,15 @@ from workloads.schedules import (
     DEFAULT_CHUNK_ORDER,
     ChunkLayout,
     Pair,
-    Pipeline,
     PipelineOrder,
     ScheduleKind,
-    StageTimes,
-    build_pipeline_order,
     schedule_kind_of,
 )
 from workloads.serving.lengths import Lengths
 from workloads.what_if import EVEN_LENGTHS
 from workloads.workload_kind import WorkloadKind
 
-__all__ = ["CollectiveWork", "PassesWork", "Work"]
+__all__ = ["CollectiveWork", "Work"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -455,57 +451,3 @@ class CollectiveWork:
     """How transfers are simulated."""
     factors: Factors = MODEL_ITSELF
     """What times of transfers are multiplied by."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PassesWork:
-    """A pipeline of passes whose times are given, on one rank per stage, without model and cluster."""
-
-    pass_times_s: Sequence[tuple[float, float, float]]
-    """F, B and W of each stage."""
-    num_microbatches: int
-    """Microbatches of the pipeline."""
-    p2p_s: float
-    """Time of a hop between stages."""
-    schedule: str
-    """Schedule by name."""
-    num_chunks: int = 1
-    """Chunks of each stage, where the schedule takes any number."""
-    pair_s: Sequence[float | None] | None = None
-    """Time of F and B run at the same time, of each stage; None: as long as F and B one after the other."""
-    weight_share: float | None = None
-    """What a microbatch keeps from B to W over what it keeps from F to B; None: the default of `Pipeline`."""
-    own_order: PipelineOrder | None = None
-    """The steps of schedule `custom`."""
-    what_if: tuple[str, ...] = ()
-    """What the run is without, names of `WHAT_IFS`."""
-    jitter: Jitter = EXACT
-    """How much the times of passes vary."""
-    seed: int = 1
-    """Seed of what varies."""
-    pipeline_order: PipelineOrder = field(init=False)
-    """The steps of every stage."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pipeline_order", self.own_order or self._built_order())
-
-    @property
-    def num_stages(self) -> int:
-        """Stages of the pipeline."""
-        return len(self.pass_times_s)
-
-    def _built_order(self) -> PipelineOrder:
-        pipeline = Pipeline(
-            num_stages=self.num_stages,
-            num_microbatches=self.num_microbatches,
-            num_chunks=self.num_chunks,
-            times=tuple(_stage_times(*map(to_ns, times)) for times in self.pass_times_s),
-            hop_ns=to_ns(self.p2p_s),
-        )
-        if self.weight_share is not None:
-            pipeline = replace(pipeline, weight_share=self.weight_share)
-        return build_pipeline_order(self.schedule, pipeline)
-
-
-def _stage_times(forward_ns: int, backward_ns: int, weight_ns: int) -> StageTimes:
-    return StageTimes(forward_ns=forward_ns, backward_ns=backward_ns, weight_ns=weight_ns)

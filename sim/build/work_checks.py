@@ -4,19 +4,18 @@ Each refusal names the remedies that may lead out of it; `sim.build.hints` tries
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sim.errors import InvalidValueError, Remedy
-from workloads.mesh import Mesh
-from workloads.model import ModelSpec
 from workloads.schedules import Pipeline
 
 if TYPE_CHECKING:
     from sim.build.work import Work
 
-__all__ = ["check_served_split", "check_work"]
+__all__ = ["check_work"]
 
 _MOST_SIZES: Final = 4
 """Other sizes of an axis that a hint tries."""
@@ -39,34 +38,6 @@ def check_work(work: "Work") -> None:
     _check_chunks(work)
     _check_offload(work)
     _refuse_unbuilt(work)
-
-
-def check_served_split(model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int]) -> None:
-    """Refuse a mesh and stages that do not split a model that is served.
-
-    Raises
-    ------
-    InvalidValueError
-        With the key, the rule and the value.
-    """
-    s = mesh.strategy
-    for layer, _ in model.layer_kinds(range(model.layers)):
-        if layer.attention is not None and (why := layer.attention.why_not_split(s.tp)) is not None:
-            field, heads = why
-            raise InvalidValueError("parallel.tp", f"divide {field} = {heads}", s.tp, "Choose another TP.")
-    for axis, size in (("ep", s.ep), ("etp", s.etp)):
-        if size > 1 and not model.experts:
-            hint = f"Drop {axis.upper()} or set model.experts."
-            raise InvalidValueError(f"parallel.{axis}", "be 1 for a dense model", size, hint)
-    if model.experts % s.ep:
-        rule, hint = f"divide experts = {model.experts}", "Choose EP among its divisors."
-        raise InvalidValueError("parallel.ep", rule, s.ep, hint)
-    if model.ffn % s.etp:
-        rule, hint = f"divide model.ffn = {model.ffn}, the width of an expert", "Choose ETP among its divisors."
-        raise InvalidValueError("parallel.etp", rule, s.etp, hint)
-    if len(stage_layers) != s.pp or sum(stage_layers) != model.layers:
-        rule = f"give {s.pp} counts, one per stage, that sum to layers = {model.layers}"
-        raise InvalidValueError("parallel.stage_layers", rule, list(stage_layers), "Correct the split.")
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -99,7 +70,7 @@ def _check_experts(work: "Work") -> None:
         else f"divide experts = {model.experts}, or experts + placement.replicas",
         work.placement.replicas or s.ep,
         "Choose EP among the divisors of the slots.",
-        [
+        lambda: [
             *(remedy for n, remedy in _with_replicas(work) if n > 0),
             *_with_axis(work, "ep", slots),
             *(remedy for n, remedy in _with_replicas(work) if n == 0),
@@ -112,7 +83,7 @@ def _check_experts(work: "Work") -> None:
             "be 1 for a dense model",
             getattr(s, axis),
             f"Drop {axis.upper()} or set model.experts.",
-            _with_axis(work, axis, 1),
+            partial(_with_axis, work, axis, 1),
         )
     _require(
         model.ffn % s.etp == 0,
@@ -120,7 +91,7 @@ def _check_experts(work: "Work") -> None:
         f"divide model.ffn = {model.ffn}, the width of an expert",
         s.etp,
         "Choose ETP among its divisors.",
-        _with_axis(work, "etp", model.ffn),
+        partial(_with_axis, work, "etp", model.ffn),
     )
 
 
@@ -133,7 +104,7 @@ def _check_sequences(work: "Work") -> None:
         f"be a multiple of DP x microbatches = {work.mesh.dp} x {work.microbatches} = {per_pipeline}",
         work.sequences,
         "Change workload.sequences or workload.microbatches.",
-        [
+        lambda: [
             *_with_microbatches(work),
             *(
                 Remedy({"workload.sequences": number}, f"workload.sequences: {number}")
@@ -152,7 +123,7 @@ def _check_tokens(work: "Work") -> None:
         f"give tokens per microbatch that divide by TP = {s.tp} (they are split over it)",
         work.rank_tokens,
         f"Use a sequence length that is a multiple of {s.tp}.",
-        [
+        lambda: [
             Remedy({"workload.sequence_length": length}, f"workload.sequence_length: {length}")
             for length in (work.sequence_length // s.tp * s.tp, -(-work.sequence_length // s.tp) * s.tp)
             if length
@@ -172,7 +143,7 @@ def _check_context(work: "Work") -> None:
         f"be a multiple of 2 CP = {part}: a rank has two chunks of each sequence",
         length,
         f"Use a multiple of {part}.",
-        [
+        lambda: [
             Remedy({"workload.sequence_length": near}, f"workload.sequence_length: {near}")
             for near in (length // part * part, -(-length // part) * part)
             if near
@@ -198,7 +169,7 @@ def _check_placement(work: "Work") -> None:
         f"be a multiple of workload.microbatches = {work.microbatches} in training: a plan holds for whole steps",
         every,
         "Use a multiple of workload.microbatches, or a forward pass.",
-        [Remedy({"placement.every": work.microbatches}, f"placement.every: {work.microbatches}")],
+        lambda: [Remedy({"placement.every": work.microbatches}, f"placement.every: {work.microbatches}")],
     )
 
 
@@ -240,7 +211,7 @@ def _check_chunks(work: "Work") -> None:
         f"{'stage' if chunks == 1 else 'part of the model'}, that sum to layers = {model.layers}",
         list(work.chunk_layers),
         "Correct the split.",
-        [Remedy({"parallel.stage_layers": _even_split(work)}, str(_even_split(work)))],
+        lambda: [Remedy({"parallel.stage_layers": _even_split(work)}, str(_even_split(work)))],
     )
     _require(
         not (work.has_two_replicas and work.fsdp is not None),
@@ -317,7 +288,7 @@ def _refuse_unbuilt(work: "Work") -> None:
 
 
 def _require(  # noqa: PLR0917 - in the order of a message
-    ok: bool, field: str, rule: str, value: object, hint: str, remedies: Sequence[Remedy] = ()
+    ok: bool, field: str, rule: str, value: object, hint: str, remedies: Callable[[], Sequence[Remedy]] = tuple
 ) -> None:
     if not ok:
-        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint).with_remedies(remedies)
+        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint).with_remedies(remedies())

@@ -9,7 +9,7 @@ from sim.errors import InvalidValueError
 from sim.report.console.measured import print_kineto, print_replay
 from sim.report.files import MEASURED_NAMES, write_measured
 from sim.studies.measured.as_result import result_of, trace_of_step
-from sim.studies.measured.kineto import read_kineto, trace_of_ranks
+from sim.studies.measured.kineto import check_ranks, read_kineto, trace_of_ranks
 from sim.studies.measured.operations import read_operations
 from sim.studies.measured.replay import Job
 from sim.studies.measured.stragglers import find_stragglers
@@ -55,14 +55,10 @@ def import_kineto_command(
     folder = output_folder(out, MEASURED_NAMES)
     paths = [named_path("TRACE", file, "moesim import kineto rank0.json.gz") for file in files]
     ranks = [read_kineto(path, step=step) for path in paths]
-    steps = {one.step for one in ranks}
-    if len(steps) > 1:
-        shown = ", ".join(sorted(str(number) for number in steps))
-        raise InvalidValueError("TRACE", "be of one step", f"steps {shown}", "Give --step, which all of them have.")
+    warnings = [*check_ranks(ranks), *(warning for one in ranks for warning in one.warnings)]
     trace = trace_of_ranks(ranks)
     number = ranks[0].step
     name = paths[0].name.removesuffix(".gz").removesuffix(".json") + ("" if number is None else f", step {number}")
-    warnings = [warning for one in ranks for warning in one.warnings]
     result = result_of(trace, name=name, source=", ".join(map(str, paths)), num_gpus=len(ranks), warnings=warnings)
     chosen = [] if step is None else ["--step", str(step)]
     command = shlex.join(["moesim", "import", "kineto", *files, *chosen])

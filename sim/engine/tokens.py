@@ -3,6 +3,9 @@
 A lane that runs for others counts as often as it stands for lanes.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +17,9 @@ __all__ = ["TokenCounts"]
 
 LanePosition = tuple[int, int]
 """Stage, and lane of the stage."""
+_Visit = tuple[int, int]
+"""Microbatch, and chunk of the stage."""
+_Total = TypeVar("_Total")
 
 
 class TokenCounts:
@@ -45,19 +51,11 @@ class TokenCounts:
 
     def received(self) -> dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]]:
         """Return (stage, lane) -> (microbatch, chunk) -> rows of tokens on its experts' hosts, over all layers."""
-        received: dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]] = {}
-        for (position, step), (_, tokens) in zip(self._steps, self._tokens, strict=True):
-            of_lane, key = received.setdefault(position, {}), (step.microbatch, step.chunk)
-            of_lane[key] = of_lane[key] + tokens.rows if key in of_lane else tokens.rows
-        return received
+        return self._of_passes(lambda of_pass: np.add.reduce([tokens.rows for tokens in of_pass]))
 
     def sent(self) -> dict[LanePosition, dict[tuple[int, int], int]]:
         """Return (stage, lane) -> (microbatch, chunk) -> copies that its sources have for experts, over all layers."""
-        sent: dict[LanePosition, dict[tuple[int, int], int]] = {}
-        for (position, step), (_, tokens) in zip(self._steps, self._tokens, strict=True):
-            of_lane, key = sent.setdefault(position, {}), (step.microbatch, step.chunk)
-            of_lane[key] = of_lane.get(key, 0) + tokens.num_routed
-        return sent
+        return self._of_passes(lambda of_pass: sum(tokens.num_routed for tokens in of_pass))
 
     def exchange_skew(self) -> dict[int, tuple[float, float]]:
         """Return, for each stage, the most rows that a rank sent and received in one exchange.
@@ -65,11 +63,15 @@ class TokenCounts:
         Over the mean of the copies that sources have.
         """
         skew: dict[int, tuple[float, float]] = {}
-        for ((stage, _), _), (_, tokens) in zip(self._steps, self._tokens, strict=True):
-            if tokens.num_routed:
-                sent, received = skew.get(stage, (0.0, 0.0))
-                over_mean = int(tokens.rows.max()) * tokens.rows.size / tokens.num_routed
-                skew[stage] = (max(sent, tokens.sent_over_mean), max(received, over_mean))
+        exchanges = {
+            (stage, id(tokens)): tokens
+            for ((stage, _), _), (_, tokens) in zip(self._steps, self._tokens, strict=True)
+            if tokens.num_routed
+        }
+        for (stage, _), tokens in exchanges.items():
+            sent, received = skew.get(stage, (0.0, 0.0))
+            over_mean = int(tokens.rows.max()) * tokens.rows.size / tokens.num_routed
+            skew[stage] = (max(sent, tokens.sent_over_mean), max(received, over_mean))
         return skew
 
     def count_lost(self, lane: int, dropped: int, padded: int, rerouted: int) -> None:
@@ -82,15 +84,32 @@ class TokenCounts:
     def sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
         counts = np.array([count for count, _ in self._tokens], dtype=np.int64)
-        totals = np.array([tokens.computed.sum() for _, tokens in self._tokens], dtype=np.int64)
-        most = [tokens.computed.max() * tokens.computed.size for _, tokens in self._tokens]
+        known = {id(tokens): tokens.computed for _, tokens in self._tokens}  # microbatches may share them
+        figures = {key: (int(computed.sum()), int(computed.max()) * computed.size) for key, computed in known.items()}
+        totals, most = np.array([figures[id(tokens)] for _, tokens in self._tokens], dtype=np.int64).reshape(-1, 2).T
         has_tokens = totals > 0
         if not has_tokens.any():
             return 0, 1.0
-        means = np.repeat(np.array(most)[has_tokens] / totals[has_tokens], counts[has_tokens])
+        means = np.repeat(most[has_tokens] / totals[has_tokens], counts[has_tokens])
         return int((counts * totals).sum()), float(np.mean(means))
 
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _num_lanes(self, lane: int) -> int:
         return 1 if self._folding is None else int(self._folding.num_of[lane])
+
+    def _of_passes(self, total: Callable[[list[ExpertTokens]], _Total]) -> dict[LanePosition, dict[_Visit, _Total]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> the total of its exchanges; equal exchanges are added once."""
+        exchanges: dict[LanePosition, dict[_Visit, list[ExpertTokens]]] = {}
+        for (position, step), (_, tokens) in zip(self._steps, self._tokens, strict=True):
+            exchanges.setdefault(position, {}).setdefault((step.microbatch, step.chunk), []).append(tokens)
+        known: dict[tuple[int, ...], _Total] = {}
+        totals: dict[LanePosition, dict[_Visit, _Total]] = {}
+        for position, visits in exchanges.items():
+            of_lane = totals[position] = {}
+            for visit, of_visit in visits.items():
+                key = tuple(map(id, of_visit))
+                if key not in known:
+                    known[key] = total(of_visit)
+                of_lane[visit] = known[key]
+        return totals

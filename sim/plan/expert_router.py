@@ -107,6 +107,15 @@ class RoutedLayer:
     num_padded: int = 0
     """Empty rows that experts compute in addition."""
 
+    @property
+    def figures(self) -> Hashable:
+        """All that its ops follow from but its number: layers of one kind and lane with equal figures are alike."""
+        tokens = self.expert_tokens
+        counts = (self.num_routed, self.num_dropped, self.num_rerouted, self.num_padded, tokens.sent_over_mean)
+        arrays = (self.slot_tokens, tokens.computed, tokens.rows)
+        transfers = (self.dispatch, self.combine, self.gather, self.scatter)
+        return (*counts, *(array.tobytes() for array in arrays), *transfers)
+
 
 class ExpertRouter:
     """Routes the expert layers of a work; keeps placements, and the batches that passes are in the middle of."""

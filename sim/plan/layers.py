@@ -30,7 +30,7 @@ input is gathered again, next to the product by input).
 Megatron-LM, megatron/core/tensor_parallel/layers.py, `LinearWithGradAccumulationAndAsyncCommunication.backward`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -42,7 +42,7 @@ from sim.plan.costs import Costs
 from sim.plan.expert_block import ExpertBlock
 from sim.plan.expert_router import ExpertRouter
 from sim.plan.kernel_costs import makes_weight_gradient
-from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op, Transfer, by_rank
+from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op, Transfer, by_rank, in_layer
 from sim.plan.tp_overlap import USERBUFFERS_SMS, Piece, with_gather, with_scatter
 from workloads.blocks.core import MixerKernels
 from workloads.blocks.ffn import DenseFfn, MoeFfn
@@ -53,26 +53,39 @@ from workloads.layers import attention_block, dense_ffn_block, mtp_projection_bl
 
 __all__ = ["TP_STREAM", "LayerLowering"]
 
-_Known = dict[tuple[LanePosition, int, int], list[Op]]
-"""Ops by lane, layer and attended length."""
-
 TP_STREAM = "tp"
 """Stream of the collectives over TP that run next to kernels."""
 
 
 class LayerLowering:
-    """Lowers the layers of a work; the ops of attention are made once for each layer, lane and length."""
+    """Lowers the layers of a work; ops that microbatches share are made once for layers that are alike."""
 
     def __init__(self, work: Work, costs: Costs, router: ExpertRouter) -> None:
         self._work, self._costs, self._router = work, costs, router
         self._experts, self._context = ExpertBlock(work, costs), ContextLowering(work, costs)
         self._tp_transfers: dict[tuple[LanePosition, str, float], tuple[Transfer, ...]] = {}
         self._pieces: dict[tuple[LanePosition, str, int], tuple[Transfer, ...]] = {}
-        self._attention_ops: _Known = {}
-        self._attention_backward_ops: _Known = {}
+        self._kinds_met: set[Hashable] = set()
+        self._ops_of_kind: dict[Hashable, list[Op]] = {}
+        self._ops_of_layer: dict[tuple[Hashable, int], list[Op]] = {}
 
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
         """Return the ops of one layer's forward pass of one microbatch (`is_recomputed`: see `ExpertBlock.forward`)."""
+        make = partial(self._forward, position, layer, microbatch, is_recomputed=is_recomputed)
+        kind = (position, id(self._work.model.layer(layer)))
+        if kind not in self._kinds_met:  # choices are listed in the order in which a pass meets them
+            self._kinds_met.add(kind)
+            self._ops_before_ffn(position, layer, microbatch)
+        figures = self._routed_figures(position, layer)
+        return make() if figures is None else self._of_alike(("F", *kind, is_recomputed, figures), layer, make)
+
+    def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
+        """Return the ops of one layer's backward pass, with what is recomputed first."""
+        make, figures = partial(self._backward, position, layer, microbatch), self._routed_figures(position, layer)
+        kind = ("B", position, id(self._work.model.layer(layer)), self._work.recompute_of(layer), figures)
+        return make() if figures is None else self._of_alike(kind, layer, make)
+
+    def _forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool) -> list[Op]:
         ffn, ops = self._work.model.layer(layer).ffn, self._ops_before_ffn(position, layer, microbatch)
         if ffn is None:
             return list(ops)
@@ -81,8 +94,7 @@ class LayerLowering:
         routed = self._router.route(position, layer, microbatch)
         return ops + self._experts.forward(routed, is_recomputed=is_recomputed)
 
-    def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
-        """Return the ops of one layer's backward pass, with what is recomputed first."""
+    def _backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
         recompute, blocks = self._work.recompute_of(layer), self._work.model.layer(layer)
         ops: list[Op] = []
         if recompute.kind == "full":
@@ -100,7 +112,7 @@ class LayerLowering:
             ops += self.backward_bracket(position, layer, [*norm, *backward_of(ffn)])
         if blocks.attention is not None:
             backward = partial(self._attention_backward, position, layer, blocks.attention, recompute)
-            ops += self._of_lengths(position, layer, microbatch, self._attention_backward_ops, backward)
+            ops += self._of_lengths(position, layer, microbatch, ("attention backward", recompute), backward)
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))
         return ops
@@ -165,21 +177,40 @@ class LayerLowering:
         if blocks.attention is None:
             return ops
         forward = partial(self._attention_forward, position, layer, blocks.attention)
-        return ops + self._of_lengths(position, layer, microbatch, self._attention_ops, forward)
+        return ops + self._of_lengths(position, layer, microbatch, "attention", forward)
 
     def _of_lengths(
-        self, position: LanePosition, layer: int, microbatch: int, known: _Known, make: Callable[[int], list[Op]]
+        self, position: LanePosition, layer: int, microbatch: int, what: Hashable, make: Callable[[int], list[Op]]
     ) -> list[Op]:
         """Return the ops that `make` makes of an attended length, each once, where replicas may have their own."""
-        lengths = self._work.attended_lengths_on(position.lane, microbatch)
+        kind, lengths = (what, position, id(self._work.model.layer(layer))), None
+        if self._work.documents is not None:
+            lengths = self._work.attended_lengths_on(position.lane, microbatch)
         if lengths is None:
-            lengths = np.array([self._work.sequence_length])
+            length = self._work.sequence_length
+            return self._of_alike((*kind, length), layer, partial(make, length))
         different, of_rank = np.unique(lengths, return_inverse=True)
-        for length in different.tolist():
-            if (position, layer, length) not in known:
-                known[position, layer, length] = make(length)
-        made = [known[position, layer, length] for length in different.tolist()]
+        made = [self._of_alike((*kind, length), layer, partial(make, length)) for length in different.tolist()]
         return made[0] if len(made) == 1 else [by_rank(ops, of_rank) for ops in zip(*made, strict=True)]
+
+    def _routed_figures(self, position: LanePosition, layer: int) -> Hashable | None:
+        """Return what the routing makes of a layer, alike in all microbatches; None where each has ops of its own."""
+        work = self._work
+        if work.documents is not None:
+            return None
+        if not work.model.is_moe_layer(layer):
+            return ()
+        return self._router.route(position, layer, 0).figures if work.has_balanced_routing else None
+
+    def _of_alike(self, kind: Hashable, layer: int, make: Callable[[], list[Op]]) -> list[Op]:
+        """Return the ops of a layer: made for the first of a kind, the same but for their layer for the others."""
+        if (kind, layer) not in self._ops_of_layer:
+            if kind in self._ops_of_kind:
+                ops = [in_layer(op, layer) for op in self._ops_of_kind[kind]]
+            else:
+                ops = self._ops_of_kind[kind] = make()
+            self._ops_of_layer[kind, layer] = ops
+        return self._ops_of_layer[kind, layer]
 
     def _projection(self, layer: Layer) -> list[Kernel]:
         """Return the norms and the projection that begin a layer of MTP; TP splits the projection by columns."""

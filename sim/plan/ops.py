@@ -13,10 +13,11 @@ A pair of passes is such a list for each of the two (`ConcurrentPasses`).
 """
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, lru_cache
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ __all__ = [
     "TimedKernel",
     "Transfer",
     "by_rank",
+    "in_layer",
     "inputs_of",
     "mask_of",
     "scaled",
@@ -48,6 +50,8 @@ __all__ = [
 ]
 
 IntArray = NDArray[np.int64]
+_Changed = TypeVar("_Changed")
+_set: Final = object.__setattr__
 NO_LAYER = -1
 """Layer of ops that belong to no layer (embedding, output head, optimizer)."""
 
@@ -361,6 +365,35 @@ def scaled(op: Op, factor: NDArray[np.float64] | np.float64, of_servers: NDArray
     if isinstance(op, Service):
         return replace(op, duration_ns=_times(op.duration_ns, of_servers))
     return op
+
+
+def in_layer(op: Op, layer: int) -> Op:
+    """Return an op of a layer as that of another layer, which is alike.
+
+    >>> kernel = TimedKernel(kind="attention", layer=0, duration_ns=np.array([3, 4]), flops=2.0)
+    >>> in_layer(Compute(kernels=(kernel,)), 5).kernels[0].layer
+    5
+    """
+    if isinstance(op, Compute):
+        return _changed(op, "kernels", tuple(_changed(kernel, "layer", layer) for kernel in op.kernels))
+    return _changed(op, "layer", layer)
+
+
+def _changed(value: _Changed, name: str, new: object) -> _Changed:
+    """Return a value with another field on which no other field depends: `replace` would work them all out again."""
+    copy = object.__new__(type(value))
+    names, values_of = _fields(type(value))  # type: ignore[arg-type]  # a class has a hash
+    for field_, old in zip(names, values_of(value), strict=True):
+        _set(copy, field_, old)
+    _set(copy, name, new)
+    return copy
+
+
+@cache
+def _fields(kind: Hashable) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return the names of the fields of a dataclass, and what reads them all from a value."""
+    names = tuple(field_.name for field_ in fields(cast("type[Compute]", kind)))
+    return names, attrgetter(*names)
 
 
 def by_rank(ops: Sequence[Op], of_rank: NDArray[np.intp]) -> Op:

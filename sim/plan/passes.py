@@ -11,7 +11,7 @@ hop between stages takes `p2p_s` and blocks nobody.
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.work import PassesWork
+from sim.build.passes_work import PassesWork
 from sim.plan.folding import Folding
 from sim.plan.ops import NO_LAYER, Compute, Input, Op, Send, TimedKernel, Transfer, inputs_of, target_of
 from sim.time import to_ns

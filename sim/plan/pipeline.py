@@ -24,6 +24,7 @@ from sim.plan.ops import (
     LanePosition,
     Op,
     Send,
+    Transfer,
     inputs_of,
     target_of,
 )
@@ -74,6 +75,7 @@ class PipelinePlan:
         self.num_sms = cluster.device.num_sms if takes_sms else self.costs.num_sms
         self.lowering = Lowering(work, self.costs, lambda: self._running_lanes, lambda: self.pipeline_order)
         self._folds = folds
+        self._hops: dict[tuple[int, int, int, int], Transfer] = {}
 
     @cached_property
     def folding(self) -> Folding | None:
@@ -135,10 +137,7 @@ class PipelinePlan:
             return ()
         model_chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
         num_states = work.num_hidden_states_after(model_chunk if pass_.kind == "F" else model_chunk - 1)
-        num_bytes = num_states * work.rank_tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
-        transfer = self.costs.transfers.send(
-            self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
-        )
+        transfer = self._hop(stage, target, lane, num_states)
         blocks = not work.runtime.overlap_p2p
         return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer, blocks=blocks),)
 
@@ -153,6 +152,16 @@ class PipelinePlan:
         return self.lowering.after_passes(LanePosition(stage, lane))
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _hop(self, stage: int, target: int, lane: int, num_states: int) -> Transfer:
+        """Return the transfer of some hidden states of a microbatch to another stage, priced once."""
+        if (stage, target, lane, num_states) not in self._hops:
+            work, ranks = self.work, self.lane_ranks
+            num_elements = num_states * work.rank_tokens * work.model.hidden
+            num_bytes = num_elements * work.model.dtype_bytes / work.mesh.strategy.tp
+            transfer = self.costs.transfers.send(ranks[stage, lane], ranks[target, lane], num_bytes, group=lane)
+            self._hops[stage, target, lane, num_states] = transfer
+        return self._hops[stage, target, lane, num_states]
 
     def _lower(self, stage: int, lane: int, pass_: Pass) -> tuple[Op, ...]:
         is_split = pass_.kind == "B" and self.pipeline_order.is_split(stage, pass_)

@@ -271,6 +271,7 @@ def _write_study(
 
 
 def write_json(data: Mapping[str, Any], path: Path) -> None:
+    """Write an object as JSON of finite numbers."""
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
@@ -289,6 +290,7 @@ def _unwritten(path: Path, error: OSError, hint: str) -> OutputError:
 
 
 def npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return an NPZ file of arrays, equal bytes for equal arrays."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, column in columns.items():

@@ -239,6 +239,8 @@ def _components_over_time(
 
     def kept(component: str, start: Times, end: Times, of: int = stage) -> Bytes:
         chunks, chunk = stages[of].chunks, all_units[of].chunk
+        if not any(getattr(known, component) for known in chunks):
+            return np.zeros(times.size)
         share = min(1.0, len(chunks) / (int(chunk.max(initial=0)) + 1))
         each = share * np.array([getattr(known, component) for known in chunks])[chunk % len(chunks)]
         return _sum_alive(times, start, end, each)

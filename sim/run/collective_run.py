@@ -1,5 +1,7 @@
 """A collective on its own, run once: time, algorithm bandwidth and bus bandwidth."""
 
+from functools import cache
+
 from sim.build.assumptions import warnings_of_racks
 from sim.build.collective import build_collective
 from sim.errors import InvalidValueError
@@ -47,14 +49,14 @@ class CollectiveRun(ScenarioRun):
         algbw = plan.logical_bytes / time_s
         return Simulated(
             run=run,
-            metrics={
+            find_metrics=lambda: {
                 "collective_time_s": time_s,
                 "algbw_bytes_per_s": algbw,
                 "busbw_bytes_per_s": algbw * OPERATIONS[self.work.op].bus_factor(num_ranks),
                 "step_time_s": time_s,
                 "num_gpus": num_ranks,
             },
-            path_ns=path_ns(run.trace),
+            find_path_ns=cache(lambda: path_ns(run.trace)),
             stages_ns=stages_ns(run.trace),
             num_nodes=self.work.cluster.num_nodes,
             assumptions=self.assumptions,

@@ -1,6 +1,7 @@
 """A forward pass or a training step of a model, run once: metrics, both accounts of time, memory and bounds."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 from sim.build.build import build
@@ -83,28 +84,22 @@ class ModelRun(ScenarioRun):
             options,
             keep_ended=options.pairs,
         )
-        stages, path = stages_ns(run.trace), path_ns(run.trace)
-        memory = _memory(work, run)
-        mesh, explanations = self._mesh_metrics()
-        num_runs = 1
-        if work.model.experts:
-            mesh[EXCHANGE] = True  # the run has ended
-            explanations[EXCHANGE] = _how_exchange_is_entered(work)
-        if BLOCKING_EXCHANGE in options.wanted:
-            mesh[BLOCKING_EXCHANGE], explanations[BLOCKING_EXCHANGE], num_probes = _try_blocking_exchange(work)
-            num_runs += num_probes
+        stages, memory = stages_ns(run.trace), _memory(work, run)
+        found, why, num_runs = self._exchange_metrics(options)
         if IMBALANCE_BOUND in options.wanted:
-            mesh[IMBALANCE_BOUND] = imbalance_bound(work, plan.costs.loads, run.trace.num_of)
+            found[IMBALANCE_BOUND] = imbalance_bound(work, plan.costs.loads, run.trace.num_of)
+        mesh = cache(self._mesh_metrics)
         return Simulated(
             run=run,
-            metrics=metrics_of(run.trace, stages, _quantities(work, run)),
-            path_ns=path,
+            find_metrics=cache(lambda: metrics_of(run.trace, stages, _quantities(work, run))),
+            find_path_ns=cache(lambda: path_ns(run.trace)),
             stages_ns=stages,
             memory=memory,
-            mesh=mesh,
-            explanations=explanations | explain_run(work, stages, memory),
-            bounds=bounds_of(work, num_dropped=run.tokens_dropped),
-            wire_times_s=all_reduce_wire_times_s(work),
+            find_mesh=cache(lambda: mesh()[0] | found),
+            find_explanations=cache(lambda: mesh()[1] | why | explain_run(work, stages, memory)),
+            find_bounds=cache(lambda: bounds_of(work, num_dropped=run.tokens_dropped)),
+            find_wire_times_s=cache(lambda: all_reduce_wire_times_s(work)),
+            num_tokens=work.batch_tokens * work.batches,
             num_nodes=work.cluster.num_nodes,
             batches=work.batches,
             num_runs=num_runs,
@@ -113,6 +108,16 @@ class ModelRun(ScenarioRun):
             choices=list(plan.costs.transfers.choices.values()),
             pairs=pair_use(plan, run) if options.pairs and not work.what_if else None,
         )
+
+    def _exchange_metrics(self, options: RunOptions) -> tuple[dict[str, Value], dict[str, str], int]:
+        """Return whether exchanges end and a sentence on each, of a run that has ended, and the runs that this took."""
+        found, why, num_runs = dict[str, Value](), dict[str, str](), 1
+        if self.work.model.experts:
+            found[EXCHANGE], why[EXCHANGE] = True, _how_exchange_is_entered(self.work)
+        if BLOCKING_EXCHANGE in options.wanted:
+            found[BLOCKING_EXCHANGE], why[BLOCKING_EXCHANGE], num_probes = _try_blocking_exchange(self.work)
+            num_runs += num_probes
+        return found, why, num_runs
 
     def _mesh_metrics(self) -> tuple[dict[str, Value], dict[str, str]]:
         """Return the metrics of the mesh, and a sentence on each that needs one."""

@@ -7,12 +7,12 @@ from there to the end of its W where that is a pass of its own. Chunks share bot
 model in a both-ways pipeline keeps the whole.
 """
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 from sim.build.assumptions import warnings_of_passes
 from sim.build.build import build_passes
-from sim.build.work import PassesWork
+from sim.build.passes_work import PassesWork
 from sim.engine.trace import Trace
 from sim.plan.jitter import jittered
 from sim.plan.passes import PassesPlan
@@ -74,10 +74,10 @@ class PassesRun(ScenarioRun):
         memory = {} if kept is None else microbatch_memory(run.trace, kept, self.work.pipeline_order.layout)
         return Simulated(
             run=run,
-            metrics={name: metrics[name] for name in _METRICS} | memory,
-            path_ns=path_ns(run.trace),
+            find_metrics=lambda: {name: metrics[name] for name in _METRICS} | memory,
+            find_path_ns=cache(lambda: path_ns(run.trace)),
             stages_ns=stages,
-            mesh={"pp": self.work.num_stages},
+            find_mesh=lambda: {"pp": self.work.num_stages},
             warnings=warnings_of_passes(self.scenario, self.work.pipeline_order),
         )
 

@@ -6,7 +6,7 @@ quantities of the workload that it follows from.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.build.assumptions import Assumption
 from sim.engine.run_state import Plan
-from sim.engine.simulation import Run
+from sim.engine.simulation import Run, collector_paused
 from sim.errors import MoesimError, SimulationError
 from sim.plan.bounds import Bounds
 from sim.plan.collective import CollectivePlan
@@ -60,26 +60,28 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Simulated:
-    """One simulation and what it says."""
+    """One simulation and what it says; what a `find_` works out, it works out when it is first read."""
 
     run: Run
     """Trace and engine statistics."""
-    metrics: dict[str, Value]
-    """The contract's metrics."""
-    path_ns: dict[str, int]
-    """Account of the step time along the path."""
+    find_metrics: Callable[[], dict[str, Value]]
+    """Works out the contract's metrics."""
+    find_path_ns: Callable[[], dict[str, int]]
+    """Works out the account of the step time along the path."""
     stages_ns: list[dict[str, int]]
     """Account of each stage."""
     memory: dict[str, Any] = field(default_factory=dict)
     """Peak per GPU; empty where there is no model."""
-    mesh: dict[str, Value] = field(default_factory=dict)
-    """Metrics of the mesh; empty where there is none."""
-    explanations: dict[str, str] = field(default_factory=dict)
-    """A sentence on each metric that needs one, by name."""
-    bounds: Bounds | None = None
-    """Lower bounds on the time of a batch; None where there is no model."""
-    wire_times_s: dict[str, float] = field(default_factory=dict)
-    """NIC time of one all-reduce per layer over a batch, by algorithm."""
+    find_mesh: Callable[[], dict[str, Value]] = dict
+    """Works out the metrics of the mesh; empty where there is none."""
+    find_explanations: Callable[[], dict[str, str]] = dict
+    """Works out a sentence on each metric that needs one, by name."""
+    find_bounds: Callable[[], Bounds | None] = lambda: None
+    """Works out lower bounds on the time of a batch; None where there is no model."""
+    find_wire_times_s: Callable[[], dict[str, float]] = dict
+    """Works out the NIC time of one all-reduce per layer over a batch, by algorithm."""
+    num_tokens: int = 0
+    """Tokens of all batches; 0 where there is no model."""
     num_nodes: int = 0
     """Nodes of the cluster that was built, which a file of several hosts decides; 0 where there is no cluster."""
     batches: int = 1
@@ -98,6 +100,36 @@ class Simulated:
     """Steps of a server; None where no requests were served."""
     pairs: PairUse | None = None
     """Bytes between every two GPUs; None where they were not wanted, and where there are none."""
+
+    @property
+    def metrics(self) -> dict[str, Value]:
+        """The contract's metrics."""
+        return self.find_metrics()
+
+    @property
+    def path_ns(self) -> dict[str, int]:
+        """Account of the step time along the path."""
+        return self.find_path_ns()
+
+    @property
+    def mesh(self) -> dict[str, Value]:
+        """Metrics of the mesh; empty where there is none."""
+        return self.find_mesh()
+
+    @property
+    def explanations(self) -> dict[str, str]:
+        """A sentence on each metric that needs one, by name."""
+        return self.find_explanations()
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """Lower bounds on the time of a batch; None where there is no model."""
+        return self.find_bounds()
+
+    @property
+    def wire_times_s(self) -> dict[str, float]:
+        """NIC time of one all-reduce per layer over a batch, by algorithm."""
+        return self.find_wire_times_s()
 
     @property
     def values(self) -> dict[str, Value]:
@@ -161,7 +193,7 @@ class ScenarioRun(ABC):
             The run would go over a limit, or cannot go on (a deadlock names its cycle).
         """
         try:
-            with self.scenario.located_errors(), bounded_memory():
+            with self.scenario.located_errors(), bounded_memory(), collector_paused():
                 options.limits.check_minimum(self.minimum_resources())
                 if options.limits.are_set:
                     options.limits.check_estimate(self.estimated_resources())

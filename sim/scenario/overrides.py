@@ -25,6 +25,8 @@ CONVENTION: Final = "parallel.convention"
 def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
     """Return a copy of raw scenario data with dotted keys set to new values; nothing is validated but the keys.
 
+    What no key is in is shared with `data`, and not copied.
+
     Raises
     ------
     InvalidValueError
@@ -35,7 +37,7 @@ def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> d
     >>> apply_overrides({"cluster": {"device": "h100-sxm"}}, {"cluster.device.memory": "64 GB"})
     {'cluster': {'device': {'preset': 'h100-sxm', 'memory': '64 GB'}}}
     """
-    changed: dict[str, Any] = copy.deepcopy(dict(data))
+    changed: dict[str, Any] = dict(data)
     for key, value in changes.items():
         _set(changed, key_path(key), copy.deepcopy(value))
     return changed
@@ -123,7 +125,7 @@ def explain_replaced(
 
 
 def _set(data: dict[str, Any], path: KeyPath, value: object) -> None:
-    """Set a value, and make the sections around the value that are missing."""
+    """Set a value, in copies of the sections around the value, which are made where they are missing."""
     node: Any = data
     for depth in range(len(path) - 1):
         node = _entered(node, path, depth, data)
@@ -141,7 +143,7 @@ def _entered(node: Any, path: KeyPath, depth: int, data: dict[str, Any]) -> Any:
         child = {}
     elif path[: depth + 1] == ("cluster", "device") and isinstance(child, str):
         child = {"preset": child}
-    node[part] = child
+    node[part] = child = child.copy() if isinstance(child, (dict, list)) else child
     return child
 
 

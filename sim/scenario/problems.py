@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
@@ -87,8 +87,12 @@ _MAX_PROBLEMS: Final = 200
 """The most problems that are put into words. A message names the first problem alone, and more would only take time."""
 
 
-def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
+def validate(
+    data: Mapping[str, Any], *, checked: Mapping[str, BaseModel] | None = None
+) -> ScenarioSpec | list[InvalidValueError]:
     """Return the scenario that raw data makes, or else everything that is wrong with it.
+
+    `checked` are sections that the same data has made before: these are not read again.
 
     Examples
     --------
@@ -96,8 +100,10 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
     workload.kind must be one of forward, training, passes, collective, serving, got forwrd. Did you mean `forward`?
     """
     try:
-        return ScenarioSpec.model_validate(data)
+        return ScenarioSpec.model_validate({**data, **(checked or {})})
     except ValidationError as error:
+        if checked:
+            return validate(data)  # whose words are about the data
         return refusals_of(error, data, lambda path: valid_keys(path, data))
 
 

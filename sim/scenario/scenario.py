@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from sim.errors import InvalidValueError, KeyPath, dotted
 from sim.scenario.file_bytes import kind_of_file
 from sim.scenario.overrides import STRATEGY, apply_variant, explain_replaced
@@ -33,11 +35,23 @@ class Scenario:
 
     @classmethod
     def validated(
-        cls, raw: Mapping[str, Any], places: Places | None = None, *, changes: Mapping[str, object] | None = None
+        cls,
+        raw: Mapping[str, Any],
+        places: Places | None = None,
+        *,
+        changes: Mapping[str, object] | None = None,
+        before: "Scenario | None" = None,
     ) -> "Scenario":
         """Return the scenario that raw data makes; alternatives and rivals are not looked into.
 
-        `changes` are dotted keys that were set in `raw`: the hint about a section that a key replaced names the key.
+        Parameters
+        ----------
+        raw, places
+            Plain data, and where its values come from.
+        changes
+            Dotted keys that were set in `raw`: the hint about a section that a key replaced names the key.
+        before
+            The scenario in which they were set, whose other sections are not checked again.
 
         Raises
         ------
@@ -51,7 +65,7 @@ class Scenario:
         4
         """
         where = places or Places()
-        outcome = validate(raw)
+        outcome = validate(raw, checked=None if before is None else before._sections_in(raw))
         if isinstance(outcome, ScenarioSpec):
             return cls(spec=outcome, raw=dict(raw), places=where)
         raise where.first(
@@ -107,7 +121,15 @@ class Scenario:
             raw = apply_variant(self.raw, changes)
         except InvalidValueError as error:
             raise places.located(error) from None
-        return Scenario.validated(raw, places, changes=changes)
+        return Scenario.validated(raw, places, changes=changes, before=self)
+
+    def _sections_in(self, raw: Mapping[str, Any]) -> dict[str, BaseModel]:
+        """Return the sections that raw data shares with this scenario's own."""
+        return {
+            key: section
+            for key, value in raw.items()
+            if self.raw.get(key) is value and isinstance(section := getattr(self.spec, key, None), BaseModel)
+        }
 
     def alternative(self, position: int) -> "Scenario":
         """Return the scenario under one of its alternatives."""

@@ -12,10 +12,10 @@ Every other type, and every check that says more, is given to `keys_from` by the
 """
 
 import types
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, create_model
 from pydantic_core import core_schema
@@ -45,7 +45,7 @@ class DerivedSection(Section):
 
     def values_of(self, value: type[T]) -> dict[str, Any]:
         """Return the values of the keys that are fields of a dataclass."""
-        return {key: getattr(self, key) for key in _field_names(value) if key in type(self).model_fields}
+        return {key: getattr(self, key) for key in _shared_keys(type(self), value)}  # type: ignore[arg-type]  # a class has a hash
 
     @classmethod
     def descriptions(cls) -> dict[str, str]:
@@ -180,6 +180,12 @@ def _annotation(declared: Any, key: str, default: object, check: Any) -> Any:  #
     if kind is int and key in MAX_SIZES:
         return Annotated[int, count_of(key, least=0 if default == 0 else 1)]
     raise TypeError(f"{key}: give `keys_from` the check of a field of type {declared}")
+
+
+@lru_cache(maxsize=1024)
+def _shared_keys(section: type[DerivedSection], value: Hashable) -> list[str]:
+    """Return the fields of a dataclass that are keys of a section."""
+    return [key for key in _field_names(cast("type[Any]", value)) if key in section.model_fields]
 
 
 def _field_names(value: type[Any]) -> list[str]:

@@ -44,7 +44,7 @@ from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
 from sim.scenario.cluster_section import DegradedSpec
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, TrainingWorkload
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, ServingWorkload, TrainingWorkload
 from topology.cluster import Cluster
 from topology.device import Device
 from topology.presets.devices import DEVICES
@@ -146,8 +146,12 @@ class Why:
         }
 
     def _left_out(self) -> list[str]:
-        text = f"of the degraded parts the first {_MOST_PARTS} are mended alone, and {self.num_left_out} are not"
-        return [text] if self.num_left_out else []
+        texts = []
+        if self.num_left_out:
+            texts.append(f"of the degraded parts the first {_MOST_PARTS} are mended alone, {self.num_left_out} are not")
+        if isinstance(self.scenario.spec.workload, ServingWorkload):
+            texts.append("what-ifs of a server are balanced routing and better hardware; exchanges stay what they are")
+        return texts
 
 
 def explain_step(

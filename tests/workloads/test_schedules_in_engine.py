@@ -7,7 +7,7 @@ import pytest
 from schedule_runs import durations, max_in_flight, run_order, visits_of_stage
 
 from sim.build.build import build_passes
-from sim.build.work import PassesWork
+from sim.build.passes_work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.plan.passes import PassesPlan
 from sim.results.stages import stages_ns

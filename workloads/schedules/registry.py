@@ -7,6 +7,7 @@ tests are derived from the table. The schedule `custom` has no entry: a user's f
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sim.errors import InvalidValueError
 from workloads.schedules.chimera import check_chimera, chimera
@@ -95,7 +96,7 @@ class ScheduleKind:
         """Return where the chunks stand; `num_chunks` counts where the schedule takes any number of chunks."""
         chunks = num_chunks if self.num_chunks is None else self.num_chunks
         kind = "row" if self.reads_file and chunks == 1 else self.layout
-        return ChunkLayout(kind=kind, num_stages=num_stages, num_chunks=chunks)
+        return _chunk_layout(kind, num_stages, chunks)
 
     def check(self, name: str, pipeline: Pipeline) -> None:
         """Refuse a pipeline that the schedule called `name` cannot run; a `num_chunks` of 1 is read as not given.
@@ -194,6 +195,12 @@ def schedule_kind_of(name: str, chunk_order: str = DEFAULT_CHUNK_ORDER) -> Sched
     if name == CUSTOM:
         return ScheduleKind(build=None, layout=chunk_order, splits_backward=True, pairs=True)
     return SCHEDULES[name]
+
+
+@lru_cache(maxsize=256)
+def _chunk_layout(kind: str, num_stages: int, num_chunks: int) -> ChunkLayout:
+    """Return a layout; a work is asked for its own again and again."""
+    return ChunkLayout(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
 
 
 def build_pipeline_order(name: str, pipeline: Pipeline) -> PipelineOrder:

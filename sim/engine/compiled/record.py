@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from sim.engine.rows import (
     ServiceEntries,
     SingleEntries,
     columns_of,
+    table_of,
     whole,
 )
 from sim.engine.slowed_compute import kernels_took_ns
@@ -132,15 +134,20 @@ class Record:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _common(self, of: _Selected, steps: Sequence[Step] | None = None) -> dict[str, IntArray]:
-        """Return what entries of all kinds have; `steps` are those of their sides, unless they are passes."""
-        steps = self._arrays.steps if steps is None else steps
+    @cached_property
+    def _visits_of_sides(self) -> IntArray:
+        """Microbatch and chunk of each side. Shape [2, sides]."""
+        return _visits(self._arrays.steps)
+
+    def _common(self, of: _Selected, visits: IntArray | None = None) -> dict[str, IntArray]:
+        """Return what entries of all kinds have; microbatch and chunk are those of their sides, unless given."""
+        microbatch, chunk = (self._visits_of_sides if visits is None else visits)[:, of.side]
         return {
             "entry": of.entry,
             "stage": self._stage[of.position],
             "lane": self._lane[of.position],
-            "microbatch": whole(step.microbatch for step in steps)[of.side],
-            "chunk": whole(step.chunk for step in steps)[of.side],
+            "microbatch": microbatch,
+            "chunk": chunk,
             "start_ns": of.start_ns,
             "released_by": of.released_by,
         }
@@ -148,7 +155,7 @@ class Record:
     def _singles(self, of: _Selected, type_: int) -> SingleEntries:
         """Return entries of one row: passes, waits, sends, or transfers that lanes make together."""
         is_of_pass = type_ in (at.PASS_ENTRY, at.SEND_ENTRY)
-        common = self._common(of, self._arrays.passes if is_of_pass else None)
+        common = self._common(of, _visits(self._arrays.passes) if is_of_pass else None)
         columns: dict[str, NDArray[np.generic]] = {"kind": of.kind, "end_ns": of.end_ns}
         if type_ == at.JOINT_ENTRY:
             columns |= self._joint_columns(of)
@@ -291,3 +298,8 @@ class Record:
             end_ns=memory.column(at.SERVED_END, num),
             homes=homes,
         )
+
+
+def _visits(steps: Sequence[Step]) -> IntArray:
+    """Return microbatch and chunk of each step. Shape [2, steps]."""
+    return table_of([(step.microbatch, step.chunk) for step in steps], 2)

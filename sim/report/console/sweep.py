@@ -60,11 +60,16 @@ def print_sweep(data: Mapping[str, Any], console: Console, *, written: Mapping[s
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     """Return a plan in a few lines."""
+    is_estimate = plan["num_looked_up"] < plan["num_points"]
+    left = f"{'about ' if is_estimate else ''}{plan['num_left']:,} of {plan['num_points']:,} points are left"
+    left += f" (looked up: {plan['num_looked_up']:,})" if is_estimate else ""
+    if plan["sample"]:
+        cost, own = format_quantity(plan["mean_cost_s"], "s"), format_quantity(plan["study_cost_s"], "s")
+        left += f"; a point takes {cost} (a sample of {plan['sample']}), and {own} in the process of the study"
     clusters = ", ".join(f"{_duration(time_s)} on {num} workers" for num, time_s in plan["time_on_workers_s"].items())
     store = format_quantity(plan["store_bytes"], "bytes")
     return [
-        f"{plan['num_left']:,} of {plan['num_points']:,} points are left; {plan['sample']} of them took "
-        f"{format_quantity(plan['mean_cost_s'], 's')} each",
+        left,
         f"about {_duration(plan['time_left_s'])} on {plan['executor']}; on a cluster {clusters}; {store} in the store",
     ]
 

@@ -19,7 +19,7 @@ _MOST_GPUS: Final = 1024
 def cluster_picture(scenario: Scenario, use: LinkUse, step_s: float) -> bytes:
     """Return an SVG of a scenario's cluster whose links are coloured by their load; nothing without a cluster.
 
-    Nothing either where its temporary file cannot be written: files that the user asked for say what is wrong.
+    Nothing either where its temporary file cannot be written: files that the user names say what is wrong.
     """
     if scenario.spec.cluster is None or not use.names or step_s <= 0:
         return b""

@@ -28,7 +28,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import parse_json, read_input
 from sim.studies.measured.as_result import TraceRows
 
-__all__ = ["KERNEL_KINDS", "RankTrace", "kernel_kind", "read_kineto", "trace_of_ranks"]
+__all__ = ["KERNEL_KINDS", "RankTrace", "check_ranks", "kernel_kind", "read_kineto", "trace_of_ranks"]
 
 KERNEL_KINDS: Final[Sequence[tuple[str, str]]] = (
     (r"multi_?tensor_?apply|adam|lamb|optimizer|l2norm", "optimizer"),
@@ -72,7 +72,11 @@ class Kernel:
 class RankTrace:
     """The kernels of a rank in one step."""
 
-    rank: int
+    path: Path
+    rank: int | None
+    """None: the trace does not say."""
+    world_size: int | None
+    """Ranks of the job; None: the trace does not say."""
     step: int | None
     """Number of the step; None: the trace marks none."""
     kernels: list[Kernel]
@@ -112,12 +116,13 @@ def read_kineto(path: Path, *, step: int | None = None) -> RankTrace:
     events = [event for event in data["traceEvents"] if isinstance(event, Mapping) and event.get("ph") == "X"]
     gpu = [event for event in events if str(event.get("cat", "")).lower() in _KERNELS]
     if not gpu:
+        value = f"{len(events)} other events" if events else "no events"
+        hint = "Profile with ProfilerActivity.CUDA."
         raise InvalidValueError(
-            file=str(path), field="traceEvents", rule="have kernels", value=f"{len(events)} other events", hint=_HINT
+            file=str(path), field="traceEvents", rule="have kernels of a GPU", value=value, hint=hint
         )
     number, chosen = _kernels_of_step(path, events, gpu, step)
-    info = data.get("distributedInfo")
-    rank = info.get("rank") if isinstance(info, Mapping) else None
+    rank, world_size = _place(path, data.get("distributedInfo"))
     kernels = sorted((_kernel(path, event) for event in chosen), key=lambda one: (one.start_ns, one.end_ns))
     first_ns = kernels[0].start_ns
     unnamed = sum(
@@ -127,7 +132,9 @@ def read_kineto(path: Path, *, step: int | None = None) -> RankTrace:
         (f"{path.name}: {unnamed} collectives say no group; their kind is guessed from their name",) if unnamed else ()
     )
     return RankTrace(
-        rank=rank if isinstance(rank, int) and not isinstance(rank, bool) and rank >= 0 else -1,
+        path=path,
+        rank=rank,
+        world_size=world_size,
         step=number,
         kernels=[Kernel(k.start_ns - first_ns, k.end_ns - first_ns, k.kind, k.is_transfer) for k in kernels],
         warnings=warnings,
@@ -135,14 +142,47 @@ def read_kineto(path: Path, *, step: int | None = None) -> RankTrace:
 
 
 def trace_of_ranks(ranks: Sequence[RankTrace]) -> Trace:
-    """Return a trace with a lane for each rank; ranks that the files do not give are counted from 0."""
-    numbers = [one.rank for one in ranks]
-    if -1 in numbers or len(set(numbers)) < len(numbers):
-        numbers = list(range(len(ranks)))
+    """Return a trace with a lane for each rank; ranks that no file gives are counted from 0 (`check_ranks`)."""
+    numbers = [number if one.rank is None else one.rank for number, one in enumerate(ranks)]
     rows = TraceRows()
     for lane, (number, one) in enumerate(sorted(zip(numbers, ranks, strict=True), key=lambda item: item[0])):
         _add_rank(rows, lane, number, one)
     return rows.trace(np.array(sorted(numbers), dtype=np.intp).reshape(1, -1, 1))
+
+
+def check_ranks(ranks: Sequence[RankTrace]) -> list[str]:
+    """Return warnings about ranks that are not there or not said, of traces that are of one step of one job.
+
+    Raises
+    ------
+    InvalidValueError
+        Traces are of different steps or jobs, of one rank, or say their rank only in part.
+    """
+    first = ranks[0]
+    steps, sizes = ({getattr(one, name) for one in ranks} for name in ("step", "world_size"))
+    if len(steps) > 1:
+        shown = ", ".join(sorted(str(number) for number in steps))
+        raise InvalidValueError("TRACE", "be of one step", f"steps {shown}", "Give --step, which all of them have.")
+    seen: dict[int | None, RankTrace] = {}
+    for one in ranks:
+        if (one.rank is None) != (first.rank is None):
+            silent = one if one.rank is None else first
+            hint = 'Add "distributedInfo": {"rank": 1} to the JSON, with its rank.'
+            raise InvalidValueError(
+                file=str(silent.path), field="distributedInfo.rank", rule="be given", value="nothing", hint=hint
+            )
+        if one.rank is not None and one.rank in seen:
+            value = f"rank {one.rank} in {seen[one.rank].path.name} and {one.path.name}"
+            raise InvalidValueError("TRACE", "be of different ranks", value, "Give each rank's file once.")
+        seen[one.rank] = one
+    if len(sizes) > 1:
+        shown = ", ".join(sorted(str(number) for number in sizes))
+        raise InvalidValueError("TRACE", "be of one job", f"jobs of {shown} ranks", "Give the files of one run.")
+    if first.rank is None and len(ranks) > 1:
+        return ["the traces do not say their ranks, which are counted from 0 in the order of the files"]
+    if first.world_size is not None and first.world_size > len(ranks):
+        return [f"of the job's {first.world_size} ranks {len(ranks)} have a trace; means are over these"]
+    return []
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -162,7 +202,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         data = parse_json(content.decode("utf-8", errors="replace"))
     except InvalidValueError:
         raise
-    except (ValueError, zlib.error) as error:
+    except zlib.error:
+        raise _no_trace(path, "a damaged gzip file") from None
+    except ValueError as error:
         raise _no_trace(path, str(error)[:60]) from None
     if isinstance(data, list):  # Chrome's short form
         data = {"traceEvents": data}
@@ -174,6 +216,21 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _no_trace(path: Path, value: str) -> InvalidValueError:
     rule = "be the JSON of PyTorch's profiler"
     return InvalidValueError(file=str(path), field="the trace", rule=rule, value=value, hint=_HINT)
+
+
+def _place(path: Path, info: object) -> tuple[int | None, int | None]:
+    """Return the rank of a trace and how many there are, as far as its `distributedInfo` says."""
+    if not isinstance(info, Mapping) or info.get("rank") is None:
+        return None, None
+    rank, world_size = info["rank"], info.get("world_size")
+    most = 1 << 20 if world_size is None else world_size
+    is_whole = all(isinstance(value, int) and not isinstance(value, bool) for value in (rank, most))
+    if not is_whole or not 0 <= rank < most:
+        rule = "be a rank from 0 on" + ("" if world_size is None else f", below world_size {world_size}")
+        raise InvalidValueError(
+            file=str(path), field="distributedInfo.rank", rule=rule[:80], value=str(rank)[:40], hint=_HINT
+        )
+    return rank, world_size
 
 
 def _args(event: Mapping[str, Any]) -> Mapping[str, Any]:

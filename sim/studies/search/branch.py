@@ -34,6 +34,7 @@ from sim.results.accounts import categories_by_kind
 from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.simulate import simulate_scenario
+from sim.scenario.engine_names import AUTO_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.studies.search.bounds import TightBounds, cheap_bounds_s, has_alike_stages
 from sim.studies.search.kept import KeptSimulations
@@ -157,23 +158,28 @@ def search(
     return _Search(space, gap, limit, limits, on_progress).run(jobs, first, kept)
 
 
-def simulate_candidate(scenario: Scenario, candidate: Candidate, *, number: int, limits: Limits = NO_LIMITS) -> Outcome:
-    """Simulate a scenario that says a candidate; what cannot be run has a problem."""
+def simulate_candidate(
+    scenario: Scenario, candidate: Candidate, *, number: int, limits: Limits = NO_LIMITS, runs_alike: int = 1
+) -> Outcome:
+    """Simulate a scenario that says a candidate, one of about `runs_alike`; what cannot be run has a problem."""
     try:
-        simulated = simulate_scenario(scenario, link_timeline=False, limits=limits)
+        simulated = simulate_scenario(
+            scenario, link_timeline=False, links=False, limits=limits, engine=AUTO_ENGINE, runs_alike=runs_alike
+        )
     except MoesimError as error:
         return Outcome(number=number, candidate=candidate, problem=_rule(error))
     except MemoryError:
         return Outcome(number=number, candidate=candidate, problem=str(out_of_memory()))
-    values = simulated.values
+    trace, memory = simulated.run.trace, simulated.memory
+    step_s = trace.step_ns / 1e9
     return Outcome(
         number=number,
         candidate=candidate,
-        step_s=float(values["step_time_s"]),
-        memory_bytes=float(values["total"]),
-        fits=bool(values["fits"]),
-        tokens_per_s=float(values["tokens_per_s"]),
-        parts_s=categories_by_kind(simulated.run.trace, simulated.stages_ns),
+        step_s=step_s,
+        memory_bytes=float(memory["peak_bytes_per_gpu"]["total"]),
+        fits=bool(memory["fits"]),
+        tokens_per_s=simulated.num_tokens / step_s,
+        parts_s=categories_by_kind(trace, simulated.stages_ns),
     )
 
 
@@ -185,6 +191,7 @@ class _Worker:
 
     def __init__(self, space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
         self.space, self.limits, self.bounds, self.kept = space, limits, TightBounds(), kept
+        self._num_simulated = 0
 
     def family(self, representative: int, members: Sequence[int]) -> list[float]:
         """Return the bounds of a family in seconds, from the times of its layers."""
@@ -219,16 +226,19 @@ class _Worker:
         return bound.step_s, bound.fits, None
 
     def simulate(self, number: int) -> Outcome:
-        """Simulate a candidate."""
+        """Simulate a candidate; nobody knows how many follow, and as many as so far are expected."""
         candidate = self.space.candidates[number]
+        self._num_simulated += 1
         try:
             scenario = self.space.scenario_of(candidate)
         except MoesimError as error:
             return Outcome(number=number, candidate=candidate, problem=_rule(error))
         if self.kept is not None:
             changes = candidate.changes(trains=self.space.trains)
-            return _outcome(candidate, number, self.kept.record(scenario, changes, self.limits))
-        return simulate_candidate(scenario, candidate, number=number, limits=self.limits)
+            return _outcome(candidate, number, self.kept.record(scenario, changes, self.limits, self._num_simulated))
+        return simulate_candidate(
+            scenario, candidate, number=number, limits=self.limits, runs_alike=self._num_simulated
+        )
 
 
 def _outcome(candidate: Candidate, number: int, record: Record) -> Outcome:

@@ -22,8 +22,8 @@ class KeptSimulations:
         self._where, self._study = where, study
         self._store: Store | None = None
 
-    def record(self, scenario: Scenario, changes: Mapping[str, object], limits: Limits) -> Record:
-        """Return the result of a scenario: from the store, or simulated and kept at once.
+    def record(self, scenario: Scenario, changes: Mapping[str, object], limits: Limits, runs_alike: int) -> Record:
+        """Return the result of a scenario, one of about `runs_alike`: from the store, or simulated and kept at once.
 
         Raises
         ------
@@ -36,7 +36,7 @@ class KeptSimulations:
         if found:
             return found[key]
         began = time.perf_counter()
-        record = Record.of(observe(scenario, frozenset(), limits), time.perf_counter() - began)
+        record = Record.of(observe(scenario, frozenset(), limits, runs_alike), time.perf_counter() - began)
         self._store.add(self._study, {key: (changes, record)})
         return record
 

@@ -3,7 +3,8 @@
 Way of a study
 --------------
 1. Some points, spread over the study, are looked up: their keys are computed, and the store says which are finished.
-2. Some of those that are not finished are simulated: their cost plans the rest.
+2. Some of those that are not finished are simulated: their cost plans the rest. They do not wait for a kernel that is
+   compiled for the rest, so that the plan may be too long by what that saves.
 3. The rest is looked up block by block, while what was found missing is simulated: a study of a million points has its
    first results as soon as one of a thousand.
 4. Points are claimed and simulated in chunks of about a second; a chunk's results are written in one transaction. A
@@ -139,7 +140,10 @@ class _StudyRun:
         self._elsewhere: deque[int] = deque()
         """Points that another process simulates."""
         self._num_done = self._num_chunks = 0
-        self._cost_s, self._num_measured = 0.0, 0
+        self._costs: deque[tuple[float, int]] = deque(maxlen=max(_SAMPLE, executor.num_workers))
+        """Seconds and points of the newest chunks."""
+        self._is_sample = True
+        """Whether what is simulated is the sample."""
         self._looked_s = 0.0
 
     def run(self) -> None:
@@ -155,7 +159,7 @@ class _StudyRun:
             return
         sample = _spread(missing, min(len(missing), max(_SAMPLE, self._executor.num_workers)))
         self._waiting.extend(sample)
-        self._drain(chunk=1)
+        self._drain()
         chosen = set(sample)
         rest = [number for number in missing if number not in chosen]
         num_left = len(rest) + self._look_up.num_unseen * len(missing) // len(first)
@@ -164,7 +168,8 @@ class _StudyRun:
             seen = set(first)
             self._waiting.extend(rest)
             self._unseen = (number for number in range(num_points) if number not in seen)
-            self._drain(chunk=None)
+            self._is_sample = False
+            self._drain()
             self.outcome.num_kept = self._look_up.keys.num_different() - self.outcome.num_simulated
 
     def _plan(self, *, num_left: int, num_looked_up: int) -> Plan:
@@ -174,7 +179,7 @@ class _StudyRun:
             num_left=num_left,
             mean_cost_s=self._mean_cost_s,
             look_up_s=self._look_up.cost_s,
-            sample=self._num_measured,
+            sample=self.outcome.num_simulated,
             num_workers=self._executor.num_workers,
             store=self._store,
             executor=self._executor.name,
@@ -182,11 +187,11 @@ class _StudyRun:
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
-    def _drain(self, *, chunk: int | None) -> None:
+    def _drain(self) -> None:
         """Simulate what waits until nothing waits any more, neither here nor in another process."""
         while True:
             self._look_up_more()
-            self._fill(chunk)
+            self._fill()
             self._store.renew()
             has_work = bool(self._waiting or self._ready or self._unseen)
             if self._running:
@@ -222,10 +227,10 @@ class _StudyRun:
             self._count_done(self._look_up.num_seen - num_seen - len(missing))
         return missing
 
-    def _fill(self, chunk: int | None) -> None:
+    def _fill(self) -> None:
         """Give the executor chunks until each worker has one that runs and one that waits."""
         while self._has_room:
-            size = chunk or self._chunk_size()
+            size = 1 if self._is_sample else self._chunk_size()
             while len(self._ready) < size and self._waiting:
                 self._claim(size * _CLAIMED_CHUNKS)
             is_short = len(self._ready) < size and self._unseen is not None  # the next block may have more
@@ -251,6 +256,7 @@ class _StudyRun:
 
     def _submit(self, numbers: list[int]) -> None:
         points = tuple(StudyPoint(key=self._key(number), changes=self._points.changes(number)) for number in numbers)
+        num_alike = max(1, self._points.num_points // self._executor.num_workers)
         self._num_chunks += 1
         self._running[self._num_chunks] = numbers
         self._executor.submit(
@@ -260,7 +266,7 @@ class _StudyRun:
                 points=points,
                 program=program_digest(),
                 wanted=self._wanted,
-                runs_alike=max(1, self._points.num_points // self._executor.num_workers),
+                runs_alike=1 if self._is_sample else num_alike,
             )
         )
 
@@ -277,8 +283,7 @@ class _StudyRun:
         self.outcome.passing |= {key: record for key, (_, record) in found.items() if not record.is_final}
         self.outcome.num_simulated += len(found)
         self._mine -= found.keys()
-        self._cost_s += sum(record.cost_s for record in records)
-        self._num_measured += len(records)
+        self._costs.append((sum(record.cost_s for record in records), len(records)))
         self._count_done(len(records))
 
     def _key(self, number: int) -> str:
@@ -287,7 +292,7 @@ class _StudyRun:
 
     @property
     def _mean_cost_s(self) -> float:
-        return self._cost_s / max(self._num_measured, 1)
+        return sum(cost_s for cost_s, _ in self._costs) / max(sum(num for _, num in self._costs), 1)
 
     def _chunk_size(self) -> int:
         """Return how many points take about a second, or less where there is too little left for all workers."""

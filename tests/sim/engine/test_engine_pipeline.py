@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer
 
-from sim.build.work import PassesWork
+from sim.build.passes_work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.plan.passes import PassesPlan
 from sim.results.metrics import RunQuantities, metrics_of

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sim.build.work import PassesWork
+from sim.build.passes_work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.plan.jitter import jittered
 from sim.plan.passes import PassesPlan

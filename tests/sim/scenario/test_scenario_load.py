@@ -1,5 +1,6 @@
 """Loading: the contract's example, bundled names, overrides, alternatives and rivals."""
 
+import copy
 import json
 import math
 
@@ -8,7 +9,8 @@ import pytest
 import sim.scenario.scenario_files as bundled_module
 from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario, load_scenario_text
-from sim.scenario.overrides import apply_overrides, parse_override
+from sim.scenario.overrides import apply_overrides, apply_variant, parse_override
+from sim.scenario.scenario import Scenario
 from sim.scenario.scenario_files import STARTER, bundled_folder, find_bundled, list_bundled, list_cases, list_suites
 
 PASSES = """\
@@ -433,3 +435,38 @@ def test_no_name_leaves_the_folder_of_scenarios(bundle, name):
 
 def test_the_bundled_folder_is_the_packages_or_the_checkouts():
     assert bundled_folder().name in {"_scenarios", "scenarios"}
+
+
+VARIED = {
+    "parallel.strategy": "EP16_TP4_PP4_DP4",
+    "parallel.convention": "megatron",
+    "workload.microbatches": 16,
+    "model.top_k": 1,
+    "cluster.device.memory": "64 GB",
+    "network.all_reduce": "ring",
+    "placement.kind": "random",
+    "seed": 5,
+}
+
+
+@pytest.mark.parametrize("key", VARIED)
+def test_a_variant_is_what_its_data_makes(key):
+    """Sections that no key changes are not read again, and the data of the scenario stays as it is."""
+    scenario = load_scenario("ep64_tp16_pp4").without_judgement()
+    before = copy.deepcopy(scenario.raw)
+    changes = {key: VARIED[key]} | ({"parallel.convention": "megatron"} if key == "parallel.strategy" else {})
+    variant = scenario.variant(changes)
+    assert scenario.raw == before
+    assert variant.spec == Scenario.validated(copy.deepcopy(variant.raw)).spec
+    assert variant.variant({"seed": 7}).spec == Scenario.validated({**copy.deepcopy(variant.raw), "seed": 7}).spec
+
+
+def test_a_variant_that_is_refused_is_refused_as_its_data_would_be():
+    scenario = load_scenario("ep64_tp16_pp4").without_judgement()
+    for changes in ({"model.top_k": "many"}, {"workload.kind": "passes"}, {"schedule.kind": "zb"}):
+        with pytest.raises(InvalidValueError) as error:
+            scenario.variant(changes)
+        with pytest.raises(InvalidValueError) as expected:
+            places = scenario.places.of_variant(scenario.places.variant)
+            Scenario.validated(apply_variant(scenario.raw, changes), places, changes=changes)
+        assert (error.value.rule, error.value.hint) == (expected.value.rule, expected.value.hint)

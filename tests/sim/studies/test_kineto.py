@@ -9,7 +9,7 @@ import pytest
 from sim.cli.measured import import_kineto_command
 from sim.errors import InvalidValueError
 from sim.results.stages import stages_ns
-from sim.studies.measured.kineto import kernel_kind, read_kineto, trace_of_ranks
+from sim.studies.measured.kineto import check_ranks, kernel_kind, read_kineto, trace_of_ranks
 
 
 def kernel(name, ts, dur, *, stream=7, correlation=0, **args):
@@ -45,10 +45,10 @@ EVENTS = [
 ]
 
 
-def write(path, events, *, rank=None):
+def write(path, events, *, rank=None, world_size=2):
     data = {"schemaVersion": 1, "traceEvents": events}
     if rank is not None:
-        data["distributedInfo"] = {"backend": "nccl", "rank": rank, "world_size": 2}
+        data["distributedInfo"] = {"backend": "nccl", "rank": rank, "world_size": world_size}
     path.write_text(json.dumps(data), "utf-8")
     return path
 
@@ -159,3 +159,44 @@ def test_ranks_of_different_steps_are_refused(tmp_path):
     files = [str(write(tmp_path / f"{number}.json", [mark(number, 0, 50), kernel(GEMM, 1, 5)])) for number in (1, 2)]
     with pytest.raises(InvalidValueError, match="be of one step, got steps 1, 2"):
         import_kineto_command(files, as_json=True)
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ([(0, 2), (0, 2)], "be of different ranks, got rank 0 in 0.json and 1.json"),
+        ([(0, 2), (None, 2)], "distributedInfo.rank must be given"),
+        ([(0, 2), (1, 4)], "be of one job, got jobs of 2, 4 ranks"),
+        ([(2, 2)], "below world_size 2, got 2"),
+        ([("a", 2)], "be a rank from 0 on"),
+    ],
+)
+def test_traces_that_are_not_of_the_ranks_of_one_job_are_refused(tmp_path, places, message):
+    with pytest.raises(InvalidValueError) as raised:
+        check_ranks(
+            [
+                read_kineto(write(tmp_path / f"{number}.json", EVENTS, rank=rank, world_size=world_size))
+                for number, (rank, world_size) in enumerate(places)
+            ]
+        )
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("places", "warnings"),
+    [
+        ([(0, 2), (1, 2)], []),
+        ([(None, 2)], []),
+        ([(3, 8)], ["of the job's 8 ranks 1 have a trace"]),
+        ([(None, 2), (None, 2)], ["counted from 0 in the order of the files"]),
+    ],
+)
+def test_ranks_that_are_not_there_are_named(tmp_path, places, warnings):
+    found = check_ranks(
+        [
+            read_kineto(write(tmp_path / f"{number}.json", EVENTS, rank=rank, world_size=world_size))
+            for number, (rank, world_size) in enumerate(places)
+        ]
+    )
+    assert len(found) == len(warnings)
+    assert all(words in text for words, text in zip(warnings, found, strict=True))

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from sim.cli.measured import import_trace_command
+from sim.cli.report import report_command
+from sim.cli.why import why_command
 from sim.errors import InvalidValueError, SimulationError
 from sim.studies.compare import compare_runs
 from sim.studies.measured.as_result import result_of, trace_of_step
@@ -200,3 +202,23 @@ def test_command_writes_what_compare_reads(tmp_path, capsys):
     )
     with pytest.raises(InvalidValueError, match="be a step of the table"):
         import_trace_command(str(table), step=7, as_json=True)
+
+
+def test_why_of_a_replayed_job_is_what_each_cause_costs(tmp_path, capsys):
+    """Figures, sentence and picture are those of the replay; the path is that of the step as measured."""
+    table = tmp_path / "job.csv"
+    table.write_text(one_f_one_b(forward=[1, 1], backward=[2, 3], num_microbatches=3), "utf-8")
+    import_trace_command(str(table), as_json=True, out=str(tmp_path / "out"))
+    replayed = json.loads(capsys.readouterr().out)
+    why_command(str(tmp_path / "out" / "result.json"), output=str(tmp_path / "why.svg"), as_json=True)
+    data = json.loads(capsys.readouterr().out)
+    found = data["stragglers"]
+    assert (found["slowdown"], found["time_s"]) == (replayed["slowdown"], replayed["ideal_step_time_s"])
+    for cause, of_replay in zip(found["causes"], replayed["causes"], strict=True):
+        assert cause["slowdown"] == pytest.approx(replayed["step_time_s"] / of_replay["step_time_s"])
+    assert sum(data["path_ns"].values()) == data["step_ns"] == round(replayed["measured_step_time_s"] * 1e9)
+    assert data["path_rows"] > 0
+    picture = (tmp_path / "why.svg").read_text("utf-8")
+    assert all(f"<!-- {cause['name']} -->" in picture for cause in found["causes"])
+    report_command(str(tmp_path / "out" / "result.json"), output=str(tmp_path / "a.html"), as_json=True)
+    assert '<section id="stragglers"' in (tmp_path / "a.html").read_text("utf-8")

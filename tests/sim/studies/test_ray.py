@@ -2,59 +2,21 @@
 
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 
 import pytest
 from killed_sweeps import kept_results, num_kept, said, start_sweep
+from local_ray import READY_S, local_ray, wait_until
 
 NUM_POINTS = 200
-READY_S = 120
 
 
 @pytest.fixture
-def ray_head(monkeypatch):
+def ray_head():
     """Start a Ray of two CPUs; what it has started ends with it."""
     if os.environ.get("MOESIM_RAY") != "required":
         pytest.importorskip("ray", reason="needs Ray: pip install 'moesim[ray]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(
-        prefix="ray", ignore_cleanup_errors=True
-    ) as folder:  # its sockets need short paths
-        monkeypatch.setenv("HOME", folder)
-        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-        monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        options = ["--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
-        options += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}/ray"]
-        command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", *options]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
-        try:
-            wait_until(lambda: answers(port), process)
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(READY_S)
-
-
-def wait_until(holds, process):
-    end = time.monotonic() + READY_S
-    while not holds():
-        assert process.poll() is None, "it has ended"
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.05)
-
-
-def answers(port):
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+    with local_ray() as head:
+        yield head
 
 
 def worker_of(head):

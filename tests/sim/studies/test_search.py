@@ -10,8 +10,11 @@ import pytest
 from sim.build.runtime import runtime_of
 from sim.cli.run import run_command
 from sim.cli.search import search_command
+from sim.engine.compiled import loop
+from sim.engine.compiled import run as compiled
 from sim.errors import InvalidValueError, MoesimError
 from sim.run.resources import NO_LIMITS
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.studies.search.bounds import TightBounds, cheap_bounds_s
@@ -101,6 +104,34 @@ def test_no_simulation_is_faster_than_its_bounds(made, count):
         assert not found.fits or bound.fits, candidate.name
         compared += 1
     assert compared >= count // 2
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        scenario(0, kind="forward"),
+        scenario(1),
+        scenario(0, routing={"kind": "multinomial", "capacity_factor": 1.0}),
+    ],
+    ids=["forward", "training", "drawn"],
+)
+def test_both_engines_say_the_same_of_a_candidate(made, monkeypatch):
+    """Step time, memory and account of time, by SimPy's processes and by the kernel, here interpreted."""
+    monkeypatch.setattr(compiled, "has_numba", lambda: True)
+    monkeypatch.setattr(compiled, "compiled_run", lambda: loop.run)
+    space = space_of(made, fix={"workload.microbatches": 4, "parallel.cp": 1})
+    for number in drawn(space, 3):
+        candidate = space.candidates[number]
+        by_kernel, by_simpy = (
+            simulate_candidate(space.scenario_of(candidate).variant({"engine": engine}), candidate, number=number)
+            for engine in ("compiled", "simpy")
+        )
+        assert by_kernel == by_simpy
+        if by_kernel.problem is None:
+            values = simulate_scenario(space.scenario_of(candidate)).values
+            assert by_kernel.step_s == values["step_time_s"]
+            assert by_kernel.tokens_per_s == values["tokens_per_s"]
+            assert (by_kernel.memory_bytes, by_kernel.fits) == (values["total"], values["fits"])
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
