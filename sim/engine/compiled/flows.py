@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sim.engine.clock import Clock, Environment, Signal
 from sim.engine.compiled import layout as at
 from sim.engine.compiled.arrays import ArrayPlan
-from sim.engine.network.batch import Batch
+from sim.engine.network.contention import Batch
 from sim.engine.network.flows.network import FlowNetwork
 from sim.plan.ops import Transfer
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sim.engine.clock import Alarm, Clock
-from sim.engine.network.batch import Batch
+from sim.engine.network.contention import Batch
 from sim.engine.network.fluid import FluidNetwork
 from sim.plan.ops import (
     NO_LAYER,
