@@ -28,6 +28,7 @@ from sim.plan.ops import (
     inputs_of,
     target_of,
 )
+from topology.links import LinkMap
 from workloads.memory import activation_bytes_per_microbatch, weight_pass_bytes_per_microbatch
 from workloads.schedules import (
     Pair,
@@ -186,8 +187,8 @@ class PipelinePlan:
         )
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.rank_tokens)) / kept
 
-    def _link_map(self, lane: int) -> NDArray[np.intp]:
-        """Return the link of `lane` at the position of each link of the lane that runs for `lane`. Shape [L]."""
+    def _link_map(self, lane: int) -> LinkMap:
+        """Return the link of `lane` at the position of each link of the lane that runs for `lane`."""
         if self.folding is None:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
