@@ -4,7 +4,7 @@ Contents
 --------
 - `sim.build.build`: a scenario of kind forward, training or passes becomes work; `collective`: one of a collective.
 - `sim.build.serving`: one of kind serving: limits of the server, KV blocks, measured times of layers;
-  `served_requests`: its requests.
+  `served_requests`: its requests; `served_checks`: what a server does not do.
 - `sim.build.cluster`, `layout`, `routing`: sections become the cluster; model, mesh and split of layers; the routing.
 - `sim.build.described_cluster`: a cluster that a file of the user's describes.
 - `sim.build.runtime`: what the software does: the preset of a framework, and what differs from it.

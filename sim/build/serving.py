@@ -1,5 +1,6 @@
 """A scenario of kind serving becomes work: cluster, model, mesh, requests, limits, and measured times of layers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -7,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.assumptions import Assumption
+from sim.build.build import placement_of
 from sim.build.cluster import cluster_of
 from sim.build.device_profile import profile_of, why_profile
 from sim.build.exchange_overlap import network_of
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.runtime import formats_of, fusions_of, runtime_of
+from sim.build.served_checks import check_served_experts, check_served_split, check_served_strategy, check_server
 from sim.build.served_requests import CLOSED_LOOPS, check_requests, requests_of
-from sim.build.work_checks import check_served_split
 from sim.errors import InvalidValueError
 from sim.scenario.recordings.arrays import Shape
 from sim.scenario.recordings.step_times import read_step_times
@@ -23,17 +25,17 @@ from sim.scenario.serving_section import ServingWorkload
 from topology.cluster import Cluster
 from topology.profiles import DeviceProfile
 from topology.uncertainty import MODEL_ITSELF, Factors
-from workloads.blocks.attention import GroupedQueryAttention
-from workloads.blocks.latent_attention import LatentAttention
 from workloads.collectives.settings import NetworkSettings
+from workloads.conventions import CONVENTIONS, get_convention
 from workloads.memory import StageParameters, forward_working_bytes, params_per_rank, stage_parameters_in_order
 from workloads.memory.reserved import CONTEXT_BYTES
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
+from workloads.placement import PlacementRule
 from workloads.routing.settings import RoutingSettings
 from workloads.schedules import schedule_kind_of
 from workloads.serving.requests import Request
-from workloads.serving.server import REQUEST_S, ServerLimits, default_limits
+from workloads.serving.server import ServerLimits, default_limits
 
 __all__ = ["LayerTimes", "ServingWork", "build_serving"]
 
@@ -52,17 +54,19 @@ _SAME: Final = (
     "schedule_conservativeness",
     "clip_max_new_tokens",
     "balancer",
+    "receive_interval",
+    "routing_steps",
     "cuda_graph_sizes",
 )
 """Keys of the server that are fields of its limits."""
+_SHOWN: Final = ("gpu_memory_utilization", "prefix_caching", "balancer", "balancer_interval")
+"""Keys of the server whose defaults are those of a framework."""
 _FP8_RECIPE: Final = "blockwise"
 """Recipe by which products in fp8 are priced where none is given.
 
 aiconfigurator has tensorwise products of TensorRT-LLM with a cast of the input: [16, 2048] x [2048, 2048] takes 13.8 us
 on an H200, and 6.9 us with scales of blocks; SGLang's tensorwise products on an H100 take what those of blocks take.
 """
-_OF_RUNTIME: Final = ("attention", "fp8_recipe", "dispatch_dtype", "dispatcher")
-"""Keys of `runtime` that steps of a server follow."""
 _PER_SEQUENCE: Final = ("layer", "sequences", "time_us")
 
 
@@ -105,6 +109,8 @@ class ServingWork:
     """Layers of each stage."""
     routing: RoutingSettings
     """Which experts tokens are sent to."""
+    placement: PlacementRule
+    """Which rank holds which expert."""
     network: NetworkSettings
     """How transfers are simulated."""
     profile: DeviceProfile | None
@@ -161,7 +167,7 @@ def _build(scenario: Scenario) -> ServingWork:
     if not isinstance(workload, ServingWorkload):
         raise TypeError("serving is built from a scenario of kind serving")
     assumptions: list[Assumption] = []
-    given, scenario = scenario, _under_vllm(scenario, assumptions)
+    given, scenario = scenario, _under_serving_convention(scenario, assumptions)
     cluster, model = cluster_of(scenario), model_of(scenario)
     if model.dtype == "fp8" and not scenario.is_given("runtime.fp8_recipe"):
         why = "serving casts inside of other kernels; tensorwise products were measured with a cast of their own"
@@ -169,19 +175,19 @@ def _build(scenario: Scenario) -> ServingWork:
         scenario = scenario.without_judgement().variant({"runtime.fp8_recipe": _FP8_RECIPE})
     formats = formats_of(scenario, model, cluster.device, trains=False)
     model = replace(model, formats=formats, fusions=fusions_of(scenario, model, trains=False))
-    _check_model(model)
     cluster.device.peak_flops_per_s(model.base_dtype)
     mesh = mesh_of(scenario, cluster, model)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
-    _check_strategy(scenario, mesh)
-    _check_runtime(scenario)
+    check_served_strategy(scenario, mesh)
+    check_server(workload.server, model, mesh, has_tables=workload.layer_times is not None)
+    placement = placement_of(spec.placement, num_experts=model.experts, num_ranks=mesh.strategy.ep)
     layout = pipeline_layout_of(
         scenario, model, mesh, schedule_kind_of("gpipe").layout_on(mesh.num_stages, mesh.strategy.vpp)
     )
-    check_served_split(model, mesh, layout.layers)
-    limits = _limits(given, workload, cluster, assumptions)
+    check_served_split(model, mesh, layout.layers, placement.replicas)
+    limits = _limits(given, workload, cluster, mesh.num_stages, assumptions)
     if limits.kv_blocks is None:
-        blocks = _kv_blocks(model, mesh, cluster, limits, tuple(layout.layers))
+        blocks = _kv_blocks(model, mesh, cluster, limits, _stages(model, layout.layers, limits, placement))
         limits = replace(limits, kv_blocks=blocks)
         why = "what weights, activations and context leave of the memory, least of the ranks"
         assumptions.append(Assumption("workload.server.kv_blocks", blocks, why))
@@ -195,6 +201,8 @@ def _build(scenario: Scenario) -> ServingWork:
         assumptions.append(Assumption("profile", *why_profile(profile, cluster.device)))
     expert_layers = tuple(filter(model.is_moe_layer, range(model.num_all_layers)))
     shape = Shape(num_experts=model.experts, top_k=model.top_k, num_layers=len(expert_layers))
+    routing = routing_of(given, cluster, mesh.ep_groups(0)[0], shape=shape, expert_layers=expert_layers)
+    check_served_experts(placement, routing, cluster, model, mesh)
     return ServingWork(
         cluster=cluster,
         model=model,
@@ -205,7 +213,8 @@ def _build(scenario: Scenario) -> ServingWork:
         count_every=workload.requests.count_every,
         limits=limits,
         stage_layers=tuple(layout.layers),
-        routing=routing_of(given, cluster, mesh.ep_groups(0)[0], shape=shape, expert_layers=expert_layers),
+        routing=routing,
+        placement=placement,
         network=network_of(given, runtime_of(given)),
         profile=profile,
         factors=spec.factors.of_kernels_and_links,
@@ -218,51 +227,22 @@ def _build(scenario: Scenario) -> ServingWork:
     )
 
 
-def _under_vllm(scenario: Scenario, assumptions: list[Assumption]) -> Scenario:
+def _under_serving_convention(scenario: Scenario, assumptions: list[Assumption]) -> Scenario:
     """Return the scenario under the convention of serving frameworks, which experts need."""
-    convention = scenario.spec.parallel.convention
+    serving = [name for name, convention in CONVENTIONS.items() if convention.serves_requests]
     if not scenario.is_given("parallel.convention"):
-        assumptions.append(Assumption("parallel.convention", "vllm", "experts lie as vLLM and SGLang lay them"))
-        return scenario.without_judgement().variant({"parallel.convention": "vllm"})
-    if convention != "vllm":
-        hint = "Write convention: vllm, or leave it out."
-        raise InvalidValueError("parallel.convention", "be vllm with workload.kind serving", convention, hint)
+        assumptions.append(Assumption("parallel.convention", serving[0], "experts lie as vLLM and SGLang lay them"))
+        return scenario.without_judgement().variant({"parallel.convention": serving[0]})
+    convention = scenario.spec.parallel.convention
+    if not get_convention(convention).serves_requests:
+        rule = f"be {' or '.join(serving)} with workload.kind serving"
+        hint = f"Write convention: {serving[0]}, or leave it out."
+        raise InvalidValueError("parallel.convention", rule, convention, hint)
     return scenario
 
 
-def _check_model(model: ModelSpec) -> None:
-    """Refuse layers whose steps are not modelled."""
-    for layer, _ in model.layer_kinds(range(model.layers)):
-        if not isinstance(layer.attention, (GroupedQueryAttention, LatentAttention)):
-            hint = "Layers of linear attention, state space or FFN alone are not supported yet with serving."
-            raise InvalidValueError("model", "have attention in every layer with workload.kind serving", "others", hint)
-
-
-def _check_strategy(scenario: Scenario, mesh: Mesh) -> None:
-    """Refuse axes that a server does not have."""
-    s, parallel = mesh.strategy, scenario.spec.parallel
-    for key, value, least in (("cp", s.cp, 1), ("vpp", s.vpp, 1)):
-        if value > least:
-            rule = "be 1 with workload.kind serving"
-            raise InvalidValueError(f"parallel.{key}", rule, value, "Leave it out: it is not supported yet.")
-    if parallel.sp:
-        raise InvalidValueError("parallel.sp", "be false with workload.kind serving", True, "Leave it out.")
-    if scenario.spec.network.fidelity != "bulk":
-        rule, hint = "be bulk with workload.kind serving", "Leave it out: flows are not supported yet with serving."
-        raise InvalidValueError("network.fidelity", rule, scenario.spec.network.fidelity, hint)
-
-
-def _check_runtime(scenario: Scenario) -> None:
-    """Refuse what a runtime says that steps of a server do not follow."""
-    for key, value in scenario.spec.runtime.given().items():
-        if key not in _OF_RUNTIME:
-            rule = f"be left out with workload.kind serving, which has {', '.join(_OF_RUNTIME)} alone"
-            hint = "Write workload.server.host_time for the host, and cuda_graph_sizes for graphs."
-            raise InvalidValueError(f"runtime.{key}", rule, value, hint)
-
-
 def _limits(
-    scenario: Scenario, workload: ServingWorkload, cluster: Cluster, assumptions: list[Assumption]
+    scenario: Scenario, workload: ServingWorkload, cluster: Cluster, num_stages: int, assumptions: list[Assumption]
 ) -> ServerLimits:
     """Return the limits of the server, with the defaults of its framework."""
     server, is_sglang = workload.server, workload.server.policy == "sglang"
@@ -281,30 +261,47 @@ def _limits(
             assumptions.append(Assumption(f"workload.server.{key}", value, f"the default of {whose} on this device"))
     if values["max_num_batched_tokens"] < values["max_num_seqs"] and server.max_num_seqs is None:
         values["max_num_seqs"] = values["max_num_batched_tokens"]
-    for key in ("gpu_memory_utilization", "prefix_caching", "balancer", "balancer_interval", "host_time"):
+    shown = {key: getattr(server, key) for key in _SHOWN} | {"async_scheduling": server.async_scheduling is not False}
+    times = {"host_time": "0 s", "request_time": "0 s"}
+    reasons = {
+        "host_time": "schedules the next step while the GPUs work",
+        "request_time": "HTTP, template and tokeniser take time on no GPU, and it is not known",
+    }
+    for key, value in {**shown, **times}.items():
         if not scenario.is_given(f"workload.server.{key}"):
-            shown = getattr(server, key) if getattr(server, key) is not None else "0 s"
-            why = "schedules the next step while the GPUs work" if key == "host_time" else f"the default of {whose}"
-            assumptions.append(Assumption(f"workload.server.{key}", shown, why))
-    if server.request_time is None:
-        why = "what requests to vLLM 0.19 take to its scheduler"
-        assumptions.append(Assumption("workload.server.request_time", f"{1e3 * REQUEST_S:g} ms", why))
+            why = reasons.get(key, f"the default of {whose}")
+            assumptions.append(Assumption(f"workload.server.{key}", value, why))
+    speculation, overlap = server.speculation, server.two_batch_overlap
     return ServerLimits(
         **values,
         **{key: getattr(server, key) for key in _SAME},
+        async_scheduling=server.async_scheduling is not False and num_stages == 1,
+        num_drafts=0 if speculation is None else speculation.num_tokens,
+        acceptance_length=1.0 if speculation is None else speculation.acceptance_length,
+        draft_layers=0 if speculation is None else speculation.layers,
+        two_batch_overlap=None if overlap is None else (overlap.decode_tokens, overlap.prefill_tokens),
         balancer_interval_s=server.balancer_interval,
         host_s=server.host_time or 0.0,
-        request_s=REQUEST_S if server.request_time is None else server.request_time,
+        request_s=server.request_time or 0.0,
     )
 
 
+def _stages(
+    model: ModelSpec, stage_layers: Sequence[int], limits: ServerLimits, placement: PlacementRule
+) -> list[StageParameters]:
+    """Return what each stage holds: layers, replicas of experts, and the draft model on the last one."""
+    stages = [replace(stage, expert_replicas=placement.replicas) for stage in stage_parameters_in_order(stage_layers)]
+    drafts = [model.layers - 1] * limits.draft_layers
+    return [*stages[:-1], replace(stages[-1], layers=[*stages[-1].layers, *drafts])]
+
+
 def _kv_blocks(
-    model: ModelSpec, mesh: Mesh, cluster: Cluster, limits: ServerLimits, stage_layers: tuple[int, ...]
+    model: ModelSpec, mesh: Mesh, cluster: Cluster, limits: ServerLimits, stages: Sequence[StageParameters]
 ) -> int:
     """Return the blocks that memory has beside all else, least of the stages."""
     tp = mesh.strategy.tp
     found = []
-    for stage in stage_parameters_in_order(stage_layers):
+    for stage in stages:
         weights = sum(params_per_rank(model, mesh, stage)) * model.weight_bytes
         working = forward_working_bytes(model, mesh, limits.max_num_batched_tokens)
         logits = limits.max_num_seqs * model.padded_vocab(tp) / tp * model.logit_bytes if stage.has_head else 0.0

@@ -10,14 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sim.errors import InvalidValueError, Remedy
-from workloads.mesh import Mesh
-from workloads.model import ModelSpec
 from workloads.schedules import Pipeline
 
 if TYPE_CHECKING:
     from sim.build.work import Work
 
-__all__ = ["check_served_split", "check_work"]
+__all__ = ["check_work"]
 
 _MOST_SIZES: Final = 4
 """Other sizes of an axis that a hint tries."""
@@ -40,34 +38,6 @@ def check_work(work: "Work") -> None:
     _check_chunks(work)
     _check_offload(work)
     _refuse_unbuilt(work)
-
-
-def check_served_split(model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int]) -> None:
-    """Refuse a mesh and stages that do not split a model that is served.
-
-    Raises
-    ------
-    InvalidValueError
-        With the key, the rule and the value.
-    """
-    s = mesh.strategy
-    for layer, _ in model.layer_kinds(range(model.layers)):
-        if layer.attention is not None and (why := layer.attention.why_not_split(s.tp)) is not None:
-            field, heads = why
-            raise InvalidValueError("parallel.tp", f"divide {field} = {heads}", s.tp, "Choose another TP.")
-    for axis, size in (("ep", s.ep), ("etp", s.etp)):
-        if size > 1 and not model.experts:
-            hint = f"Drop {axis.upper()} or set model.experts."
-            raise InvalidValueError(f"parallel.{axis}", "be 1 for a dense model", size, hint)
-    if model.experts % s.ep:
-        rule, hint = f"divide experts = {model.experts}", "Choose EP among its divisors."
-        raise InvalidValueError("parallel.ep", rule, s.ep, hint)
-    if model.ffn % s.etp:
-        rule, hint = f"divide model.ffn = {model.ffn}, the width of an expert", "Choose ETP among its divisors."
-        raise InvalidValueError("parallel.etp", rule, s.etp, hint)
-    if len(stage_layers) != s.pp or sum(stage_layers) != model.layers:
-        rule = f"give {s.pp} counts, one per stage, that sum to layers = {model.layers}"
-        raise InvalidValueError("parallel.stage_layers", rule, list(stage_layers), "Correct the split.")
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

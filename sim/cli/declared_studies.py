@@ -131,6 +131,14 @@ def sweep(
         list[str] | None,
         list_option("--metric", "Metrics of the table, the first of them drawn, instead of the usual ones"),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="METRIC",
+            help="Draw the first metric over this metric, a point for each value: throughput over what each user gets.",
+        ),
+    ] = None,
     changes: Changes = None,
     store: StoreOption = None,
     cluster: Annotated[

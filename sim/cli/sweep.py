@@ -41,6 +41,7 @@ def sweep_command(
     grid: Sequence[str] = (),
     seeds: int | None = None,
     metric: Sequence[str] = (),
+    against: str | None = None,
     changes: Sequence[str] = (),
     store: str | None = None,
     cluster: str | None = None,
@@ -58,6 +59,8 @@ def sweep_command(
         check_table(file)
     metrics = [name.strip() for text in metric for name in text.split(",")]
     check_metrics(metrics)
+    if against is not None:
+        check_metrics([against], "--against")
     loaded, points = load_sweep(scenario, [parse_axis(text) for text in grid], num_seeds=seeds, overrides=changes)
     where = store_of(store, folder)
     if where == IN_MEMORY and points.num_points > _MAX_UNKEPT:
@@ -71,7 +74,7 @@ def sweep_command(
         show_progress() as on_progress,
     ):
         watch = Watch(on_progress=on_progress, on_plan=_on_plan(stops=plan, as_json=as_json))
-        data = sweep(loaded, points, store=kept, executor=executor, metrics=metrics, watch=watch)
+        data = sweep(loaded, points, store=kept, executor=executor, metrics=metrics, against=against, watch=watch)
         data["store"] = kept.name if kept.is_kept else None
     written = {} if folder is None else write_sweep(data, folder)
     if file is not None:

@@ -5,10 +5,12 @@ Model
 Data-parallel ranks that exchange tokens form a group. A group steps together: whenever its first stage is free, each of
 its ranks forms a batch of its requests, ranks without any run a dummy batch, and the step takes as long as the slowest
 rank. A batch goes through the stages of the pipeline one after another, so that as many batches are in flight as there
-are stages; its tokens count when it leaves the last stage.
+are stages; its tokens count when it leaves the last stage. A scheduler that runs ahead forms one more: a batch is then
+formed when the one before it begins, and a request that arrives waits for both.
 
 A request goes to a rank when it arrives, as the balancer chooses; the balancer learns the ranks' counts at fixed times.
-Events at one time: batches that end, then arrivals, then new steps.
+Events at one time: batches that end, then arrivals, then new steps. The next request of a closed loop arrives when the
+answer to another has reached the user, and so after the step that follows that answer was formed: a nanosecond later.
 
 A run that makes no progress, requests waiting and no batch in flight, is ended with the cause, and so is a run that
 computes tokens of preempted requests again and again without an output.
@@ -87,7 +89,7 @@ class ServingLog:
     steps: list[StepRecord] = field(default_factory=list)
     """Steps by their start."""
     token_gaps_ns: Counter[int] = field(default_factory=Counter)
-    """Time between two tokens of a request -> how often."""
+    """Time between two steps that bring a request tokens -> how often; with drafts a step may bring several."""
     parts_ns: Counter[str] = field(default_factory=Counter)
     """Time of steps by part, of all groups."""
     num_preemptions: int = 0
@@ -95,7 +97,9 @@ class ServingLog:
     num_prefilled: int = 0
     """Tokens that were computed in chunks of more than one, of all ranks."""
     num_decoded: int = 0
-    """Tokens that were computed one by one."""
+    """Tokens that were computed of requests that are decoded, drafts among them."""
+    num_rejected: int = 0
+    """Drafts that were computed and not kept."""
     max_blocks_used: int = 0
     """Most blocks in use on one rank."""
     blocks_left: list[int] = field(default_factory=list)
@@ -164,6 +168,7 @@ class _Server:
         if self._num_left:
             raise SimulationError(self._why_stuck())
         log.num_preemptions = sum(rank.num_preemptions for rank in self._ranks)
+        log.num_rejected = sum(rank.num_rejected for rank in self._ranks)
         log.blocks_left = [rank.cache.num_free for rank in self._ranks]
         return log
 
@@ -195,33 +200,34 @@ class _Server:
         self._want_step(self._group_of[record.rank], now_ns)
 
     def _want_step(self, group: _Group, now_ns: int) -> None:
-        """Let a group form batches as soon as its first stage is free."""
+        """Let a group form batches as soon as its first stage is free, or at once where it runs ahead."""
         if not group.is_step_due:
             group.is_step_due = True
-            self._push(max(now_ns, group.stage_free_ns[0]), _STEP, group.number)
+            at_ns = now_ns if self._options.runs_ahead else max(now_ns, group.stage_free_ns[0])
+            self._push(at_ns, _STEP, group.number)
 
     def _step(self, now_ns: int, number: int) -> None:
         """Form a batch on each rank of a group, and send them through the stages."""
         group = self._groups[number]
         group.is_step_due = False
-        if len(group.in_flight) >= len(group.stage_free_ns):
+        if len(group.in_flight) >= self._options.most_in_flight:
             return  # the end of a batch asks again
-        batches = [rank.schedule() if rank.waiting or rank.running else _IDLE for rank in group.ranks]
+        batches = [rank.schedule() if rank.has_work else _IDLE for rank in group.ranks]
         if not any(batches):
             if any(rank.has_work for rank in group.ranks) and not group.in_flight:
                 raise SimulationError(self._why_stuck())
             return
         time = self._costs.step(batches)
-        end_ns = now_ns
+        begin_ns = end_ns = max(now_ns, group.stage_free_ns[0])
         for stage, stage_ns in enumerate(time.stage_ns):
             start_ns = max(end_ns, group.stage_free_ns[stage])
             end_ns = start_ns + stage_ns
             group.stage_free_ns[stage] = end_ns
-        self._note(group, batches, time, now_ns, end_ns)
+        self._note(group, batches, time, begin_ns, end_ns)
         group.in_flight.append(batches)
         self._push(end_ns, _BATCH_END, group.number)
-        if len(group.in_flight) < len(group.stage_free_ns):
-            self._want_step(group, group.stage_free_ns[0])
+        if len(group.in_flight) < self._options.most_in_flight:
+            self._want_step(group, now_ns)
 
     def _end_batch(self, now_ns: int, number: int) -> None:
         """Give the oldest batch of a group its tokens."""
@@ -230,8 +236,7 @@ class _Server:
         for rank, batch in zip(group.ranks, group.in_flight.popleft(), strict=True):
             if not batch:
                 continue
-            done = rank.complete(batch)
-            for served in batch.sampled:
+            for served in rank.complete(batch):
                 has_output = True
                 record = log.requests[served.number]
                 if record.first_ns < 0:
@@ -239,20 +244,24 @@ class _Server:
                 else:
                     log.token_gaps_ns[now_ns - record.last_ns] += 1
                 record.last_ns = now_ns
-            for served in done:
-                log.requests[served.number].end_ns = now_ns
-                if self._next_closed and self._next_closed < len(self._requests):
-                    self._push(now_ns, _ARRIVAL, self._next_closed)
-                    self._next_closed += 1
+                if served.is_done:
+                    self._end_request(record, now_ns)
         group.num_silent = 0 if has_output else group.num_silent + 1
         if group.num_silent > _MOST_STEPS_WITHOUT_OUTPUT:
             raise SimulationError(self._why_stuck())
         if any(rank.has_work for rank in group.ranks):
             self._want_step(group, now_ns)
 
+    def _end_request(self, record: RequestRecord, now_ns: int) -> None:
+        """Note the last token of a request; in a closed loop another one arrives."""
+        record.end_ns = now_ns
+        if self._next_closed and self._next_closed < len(self._requests):
+            self._push(now_ns + 1, _ARRIVAL, self._next_closed)
+            self._next_closed += 1
+
     def _note(self, group: _Group, batches: list[Batch], time: StepTime, start_ns: int, end_ns: int) -> None:
         log, records = self.log, self.log.requests
-        prefill = decodes = running = waiting = used = largest = 0
+        prefill = decodes = decoded = running = waiting = used = largest = 0
         for rank, batch in zip(group.ranks, batches, strict=True):
             if batch is _IDLE:
                 continue
@@ -264,13 +273,14 @@ class _Server:
             if not batch:
                 continue
             decodes += batch.num_decodes
-            prefill += batch.num_tokens - batch.num_decodes
+            prefill += batch.num_tokens - batch.num_decode_tokens
+            decoded += batch.num_decode_tokens
             largest = max(largest, len(batch.scheduled))
             for served in batch.admitted:
                 if records[served.number].scheduled_ns < 0:
                     records[served.number].scheduled_ns = start_ns
         log.num_prefilled += prefill
-        log.num_decoded += decodes
+        log.num_decoded += decoded
         log.parts_ns.update(dict(time.parts_ns))
         log.steps.append(StepRecord(group.number, start_ns, end_ns, prefill, decodes, running, waiting, used, largest))
 
@@ -293,6 +303,8 @@ class ServeOptions:
 
     num_stages: int = 1
     """Stages of the pipeline."""
+    runs_ahead: bool = False
+    """Whether a batch is formed before its first stage is free, one at a time."""
     concurrency: int | None = None
     """Requests in the system at any time (closed loop); None: requests come at their times."""
     balancer_interval_ns: int = 0
@@ -301,6 +313,11 @@ class ServeOptions:
     """Time of a request from its arrival to the balancer."""
     max_events: float = math.inf
     """Events after which the run is ended."""
+
+    @property
+    def most_in_flight(self) -> int:
+        """Batches that have been formed and not ended, at most."""
+        return self.num_stages + self.runs_ahead
 
 
 def serve(

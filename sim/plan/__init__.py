@@ -18,7 +18,9 @@ Contents
   `gather_costs`: those of the collectives around sliced experts;
   `pricing`: what protocols make of messages.
 - `sim.plan.serving_costs`: what a step of a server costs; `serving_kernels`: by kernels and collectives,
-  `serving_layers`: those of layers;
+  `serving_layers`: those of layers; `custom_all_reduce`: all-reduces by kernels of serving frameworks;
+  `serving_experts`: the experts that tokens need, under plans that age;
+  `two_batches`: layers where one half of a batch computes while the tokens of the other travel;
   `serving_tables`: by measured times of layers; `serving_plan`: its operations, for the engine.
 - `sim.plan.folding`: lanes that run alike are run once.
 - `sim.plan.logs`: bytes between every two ranks, and tokens of experts, where a run wants them.

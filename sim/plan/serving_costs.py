@@ -7,7 +7,8 @@ exchange it waits for the slowest rank::
 
     step     = slowest rank's own work + experts and exchanges of all layers + host
     tokens   = those of the batch; where no rank has a prompt and CUDA graphs are used, padded to a captured size
-    padding  = ranks that exchange tokens are padded to the largest; one rank without a graph makes all eager
+    padding  = ranks that exchange tokens are padded to the largest where all run graphs, or all batches are cut in two;
+               one rank without a graph makes all eager
 
 A rank without a request runs a dummy batch of one token. Who prices own work, experts and exchanges: measured times of
 layers (`serving_tables`) or kernels and collectives (`serving_kernels`).
@@ -20,14 +21,10 @@ vLLM 0.19, `vllm/v1/worker/dp_utils.py` (padding over data-parallel ranks), `vll
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sim.build.serving import ServingWork
-from workloads.routing import draw_counts
 from workloads.serving.requests import Batch, Chunk
 
-__all__ = ["ExpertLoads", "RankBatch", "StepCosts", "StepTime", "interpolated", "rank_batches", "sample_tokens"]
+__all__ = ["RankBatch", "StepCosts", "StepTime", "cuts_in_two", "interpolated", "rank_batches", "sample_tokens"]
 
 PER_OCTAVE: Final = 8
 """Classes of a number of tokens for each factor of two; times between two classes are interpolated."""
@@ -59,10 +56,12 @@ class RankBatch(NamedTuple):
     """Parts of prompts."""
     num_decodes: int
     """Requests that are decoded."""
+    num_decode_tokens: int
+    """Tokens of these requests: one of each, and drafts."""
     decode_context: int
     """Tokens that they attend to, of all together."""
     num_sampled: int
-    """Requests that receive a token."""
+    """Tokens that the output head makes: those of requests that receive any, and of drafts that it verifies."""
 
 
 def rank_batches(work: ServingWork, batches: Sequence[Batch]) -> list[RankBatch]:
@@ -70,55 +69,33 @@ def rank_batches(work: ServingWork, batches: Sequence[Batch]) -> list[RankBatch]
     tokens = [max(batch.num_tokens, 1) for batch in batches]
     sizes = work.limits.graph_sizes
     has_graph = bool(sizes) and not any(batch.chunks for batch in batches) and max(tokens) <= sizes[-1]
-    if has_graph and len(batches) > 1:
+    if has_graph:
         tokens = [work.limits.padded(max(tokens))] * len(batches)
-    elif has_graph:
-        tokens = [work.limits.padded(tokens[0])]
+    elif cuts_in_two(work, batches):
+        tokens = [max(tokens)] * len(batches)
     return [
-        RankBatch(padded, tuple(batch.chunks), batch.num_decodes, batch.decode_context, len(batch.sampled))
+        RankBatch(
+            padded,
+            tuple(batch.chunks),
+            batch.num_decodes,
+            batch.num_decode_tokens,
+            batch.decode_context,
+            sum(outputs for _, outputs in batch.sampled),
+        )
         for padded, batch in zip(tokens, batches, strict=True)
     ]
 
 
-class ExpertLoads:
-    """Copies of tokens for each expert, drawn as the scenario's routing says, for each number of tokens once."""
+def cuts_in_two(work: ServingWork, batches: Sequence[Batch]) -> bool:
+    """Tell whether the batches of a group are cut in two, so that one half computes while tokens of the other travel.
 
-    _NUM_DRAWS: Final = 4
-    """Layers of which each number of tokens is drawn; the mean of their times stands for all layers."""
-
-    def __init__(self, work: ServingWork) -> None:
-        self._work = work
-        model = work.model
-        self._layers = [layer for layer in range(model.layers) if model.is_moe_layer(layer)]
-        self._known: dict[int, NDArray[np.int64]] = {}
-
-    @property
-    def sampled_layers(self) -> list[int]:
-        """Layers that are drawn, evenly spread over the model's."""
-        count = min(self._NUM_DRAWS, len(self._layers))
-        return [self._layers[position * len(self._layers) // count] for position in range(count)]
-
-    def counts(self, tokens: int) -> NDArray[np.int64]:
-        """Return the copies of `tokens` tokens for each expert in each sampled layer. Shape [layers, E]."""
-        if tokens not in self._known:
-            self._known[tokens] = self.draw(tokens, self.sampled_layers, 0)
-        return self._known[tokens]
-
-    def draw(self, tokens: int, layers: list[int], step: int) -> NDArray[np.int64]:
-        """Return the copies of the tokens of a step, layer by layer. Shape [layers, E]."""
-        work = self._work
-        counts = draw_counts(
-            work.routing.kind,
-            num_sources=1,
-            tokens=tokens,
-            num_experts=work.model.experts,
-            top_k=work.model.top_k,
-            seed=work.seed,
-            layers=layers,
-            microbatches=[step],
-            skew=work.routing.skew,
-        )
-        return counts[0, :, 0]
+    As in vLLM's dual batch overlap all ranks agree: each must have as many tokens as the threshold says.
+    """
+    overlap = work.limits.two_batch_overlap
+    if overlap is None or not work.ranks_meet:
+        return False
+    least = overlap[1] if any(batch.chunks for batch in batches) else overlap[0]
+    return min(batch.num_tokens for batch in batches) >= least
 
 
 def sample_tokens(tokens: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ Requests that are decoded have the mean of their contexts. Exchanges of tokens r
 many as those of the rank with the most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -29,12 +29,13 @@ from numpy.typing import NDArray
 
 from sim.plan.exchange_costs import Tokens
 from sim.plan.ops import Transfer
-from sim.plan.serving_costs import RankBatch, StepTime, rank_batches, sample_tokens
+from sim.plan.serving_costs import RankBatch, StepTime, cuts_in_two, rank_batches, sample_tokens
 from sim.plan.serving_layers import INDEX, PARTS, LayerPrices, alone_s, line, mean_chunk
+from sim.plan.two_batches import overlapped_layers_s
 from sim.time import to_ns
 from workloads.blocks.ffn import MoeFfn
 from workloads.layers import expert_block, permute
-from workloads.serving.requests import Batch
+from workloads.serving.requests import Batch, Chunk
 
 __all__ = ["KernelSteps"]
 
@@ -45,6 +46,8 @@ _NS: Final = 1e-9
 class KernelSteps(LayerPrices):
     """Prices steps of one work; `exact` prices are for the composition as it is, not for its class."""
 
+    _num_steps = _microbatch = 0
+
     @property
     def warnings(self) -> list[str]:
         """What users should know of the prices so far."""
@@ -52,18 +55,26 @@ class KernelSteps(LayerPrices):
 
     def step(self, batches: Sequence[Batch]) -> StepTime:
         """Return the time of a step of the ranks of a group, one batch of each."""
-        ranks, work = rank_batches(self.work, batches), self.work
-        stage_ns, parts = [], np.zeros(len(PARTS))
+        work = self.work
+        ranks, in_two = rank_batches(work, batches), cuts_in_two(work, batches)
+        if self.loads is not None:
+            self._microbatch = self.loads.microbatch_of(self._num_steps // work.num_groups)
+        self._num_steps += 1
+        stage_s, parts = [work.limits.host_s, *[0.0] * (work.mesh.num_stages - 1)], np.zeros(len(PARTS))
         imbalance_s = 0.0
-        for stage in range(work.mesh.num_stages):
-            totals = [self._total_s(stage, rank) for rank in ranks]
+        for priced, of_ranks, times in self._passes(ranks):
+            totals = [self._total_s(priced, rank) for rank in of_ranks]
             most_s, mean_s = max(totals), sum(totals) / len(totals)
-            met = self._met_s(stage, ranks)
+            slowest = of_ranks[totals.index(most_s)]
+            own, met = self.own_s(priced, slowest), self._met_s(priced, of_ranks)
+            if in_two and met.any():
+                own, met = self._in_two(priced, of_ranks, slowest)
+                most_s, mean_s = float(own.sum()), float(own.sum()) * (mean_s / most_s)
             if most_s > 0:
-                parts += self.own_s(stage, ranks[totals.index(most_s)]) * (mean_s / most_s) + met
-            imbalance_s += most_s - mean_s
-            host_s = work.limits.host_s if stage == 0 else 0.0
-            stage_ns.append(to_ns(most_s + float(met.sum()) + host_s))
+                parts += times * (own * (mean_s / most_s) + met)
+            imbalance_s += times * (most_s - mean_s)
+            stage_s[self.on_stage(priced)] += times * (most_s + float(met.sum()))
+        stage_ns = [to_ns(time_s) for time_s in stage_s]
         parts_ns = [(part, round(time_s / _NS)) for part, time_s in zip(PARTS, parts.tolist(), strict=True) if time_s]
         parts_ns += [("imbalance", round(imbalance_s / _NS))] if imbalance_s else []
         rest = sum(stage_ns) - sum(ns for _, ns in parts_ns)
@@ -73,16 +84,61 @@ class KernelSteps(LayerPrices):
             rest = 0
         return StepTime(tuple(stage_ns), (*parts_ns, ("stalled", rest)))
 
+    def _passes(self, ranks: list[RankBatch]) -> Iterator[tuple[int, list[RankBatch], int]]:
+        """Yield the stages that a step prices, with the batches there, and how often.
+
+        The draft model runs over all tokens of the step once, and then over one token of each request for each further
+        draft.
+        """
+        num_stages, num_drafts = self.work.mesh.num_stages, self.work.limits.num_drafts
+        for stage in range(num_stages):
+            yield stage, ranks, 1
+        if self.work.limits.draft_layers:
+            yield num_stages, [rank._replace(num_sampled=max(1, rank.num_decodes)) for rank in ranks], 1
+            if num_drafts > 1:
+                decodes = [rank._replace(chunks=(), num_decode_tokens=rank.num_decodes) for rank in ranks]
+                tokens = self.work.limits.padded(max(1, *(rank.num_decodes for rank in ranks)))
+                yield num_stages, [rank._replace(tokens=tokens, num_sampled=tokens) for rank in decodes], num_drafts - 1
+
+    def _in_two(self, stage: int, ranks: Sequence[RankBatch], slowest: RankBatch) -> tuple[Floats, Floats]:
+        """Return own work, and experts and exchanges as far as they show, where all batches are cut in two."""
+        num_layers = self._num_expert_layers(stage)
+        layers, met = self._layers_s(stage, _half(slowest)), self._met_s(stage, [_half(rank) for rank in ranks])
+        slowdown = self._slowdown_by_exchanges
+        attention_s, experts_s = (slowdown * float(time_s) for time_s in (layers.sum(), met[INDEX["expert"]]))
+        dispatch_s, all_s = float(met[INDEX["ep_dispatch"]]), float(met.sum() - met[INDEX["expert"]])
+        in_all_s = overlapped_layers_s(
+            num_layers,
+            attention_s=attention_s / num_layers,
+            dispatch_s=dispatch_s / num_layers,
+            experts_s=experts_s / num_layers,
+            combine_s=(all_s - dispatch_s) / num_layers,
+        )
+        shown = max(0.0, in_all_s - 2 * (attention_s + experts_s)) / all_s if all_s else 0.0
+        of_experts = np.zeros(len(PARTS))
+        of_experts[INDEX["expert"]] = met[INDEX["expert"]]
+        own = 2 * slowdown * layers + self._at_ends(stage, slowest.tokens, slowest.num_sampled)
+        return own, 2 * slowdown * of_experts + shown * (met - of_experts)
+
+    @property
+    def _slowdown_by_exchanges(self) -> float:
+        """What exchanges slow kernels by that run at the same time: the SMs that they take."""
+        taken, num_sms = self.work.network.exchange_num_sms, self.work.cluster.device.num_sms
+        return num_sms / (num_sms - taken) if taken and num_sms else 1.0
+
     # ---- what a rank does on its own -------------------------------------------------------------------------------
 
     def own_s(self, stage: int, rank: RankBatch) -> Floats:
         """Return the time of a rank's own work on a stage, by part. Shape [PARTS]."""
-        total = self._by_tokens(stage, rank.tokens, rank.num_decodes if rank.chunks else -1)
-        total = total + self._at_ends(stage, rank.tokens, rank.num_sampled)
+        return self._layers_s(stage, rank) + self._at_ends(stage, rank.tokens, rank.num_sampled)
+
+    def _layers_s(self, stage: int, rank: RankBatch) -> Floats:
+        """Return the time of a rank's own work in the layers of a stage, by part. Shape [PARTS]."""
+        total = self._by_tokens(stage, rank.tokens, rank.num_decode_tokens if rank.chunks else -1)
         if rank.num_decodes:
-            context = rank.decode_context / rank.num_decodes
+            context, queries = rank.decode_context / rank.num_decodes, _queries(rank)
             low, high = sample_tokens(int(context))
-            at_low, at_high = (self._decodes_of_stage(stage, rank.num_decodes, at) for at in (low, high))
+            at_low, at_high = (self._decodes_of_stage(stage, rank.num_decodes, at, queries) for at in (low, high))
             total = total + line(context, low, high, at_low, at_high)
         if rank.chunks:
             for kind, (_, count) in enumerate(self.stage_kinds[stage]):
@@ -91,7 +147,8 @@ class KernelSteps(LayerPrices):
 
     def ends_s(self, stage: int, rank: RankBatch) -> tuple[Floats, Floats]:
         """Return the exact time of what a stage does before its first layer, and after its last one. [PARTS]."""
-        before = self._embedding(rank.tokens) if stage == 0 else np.zeros(len(PARTS))
+        in_graph = self.in_graph(rank.tokens)
+        before = self._embedding(rank.tokens, in_graph) if stage == 0 else np.zeros(len(PARTS))
         if stage == self.work.mesh.num_stages - 1:
             return before, self._head(max(1, rank.num_sampled))
         return before, self._send(stage, rank.tokens)
@@ -103,16 +160,16 @@ class KernelSteps(LayerPrices):
         key = (stage, rank.tokens, rank.num_sampled)
         total = self._sums.get(key)
         if total is None:
-            bare = rank._replace(num_decodes=0, decode_context=0)
+            bare = rank._replace(num_decodes=0, num_decode_tokens=0, decode_context=0)
             total = self._sums[key] = float(self.own_s(stage, bare).sum())
         if not rank.num_decodes:
             return total
-        context = rank.decode_context / rank.num_decodes
+        context, queries = rank.decode_context / rank.num_decodes, _queries(rank)
         low, high = sample_tokens(int(context))
-        of_class = (stage, rank.num_decodes, low)
+        of_class = (stage, rank.num_decodes, low, queries)
         ends = self._decode_sums.get(of_class)
         if ends is None:
-            prices = [self._decodes_of_stage(stage, rank.num_decodes, at) for at in (low, high)]
+            prices = [self._decodes_of_stage(stage, rank.num_decodes, at, queries) for at in (low, high)]
             ends = self._decode_sums[of_class] = (float(prices[0].sum()), float(prices[1].sum()))
         if low != high:
             return total + ends[0] + (ends[1] - ends[0]) * (context - low) / (high - low)
@@ -120,6 +177,7 @@ class KernelSteps(LayerPrices):
 
     def _by_tokens(self, stage: int, tokens: int, num_decodes: int) -> Floats:
         """Return what all layers of a stage do with each token; `num_decodes` of them are decoded, -1: all."""
+        in_graph = self.in_graph(tokens)
         latent = [self._is_latent(layer) for layer, _ in self.stage_kinds[stage]]
         decodes = sample_tokens(num_decodes)[0] if any(latent) and num_decodes >= 0 else -1
 
@@ -128,37 +186,40 @@ class KernelSteps(LayerPrices):
                 total = np.zeros(len(PARTS))
                 for layer, count in self.stage_kinds[stage]:
                     priced = self._tokens_of_layer(layer, size, size if decodes < 0 else min(decodes, size))
-                    total += count * (priced + self._over_tp(stage, layer, size))
+                    total += count * (priced + self._over_tp(stage, layer, size, in_graph))
                 return total
 
-            return self._keep(("tokens", stage, size, decodes), price)
+            return self._keep(("tokens", stage, size, decodes, in_graph), price)
 
         return self._between(tokens, at)
 
     def _at_ends(self, stage: int, tokens: int, num_sampled: int) -> Floats:
         """Return what a stage does before its first layer and after its last one."""
-        total = self._between(tokens, self._embedding) if stage == 0 else np.zeros(len(PARTS))
-        if stage == self.work.mesh.num_stages - 1:
+        in_graph, total = self.in_graph(tokens), np.zeros(len(PARTS))
+        if stage == 0:
+            total = self._between(tokens, lambda size: self._embedding(size, in_graph))
+        if stage >= self.work.mesh.num_stages - 1:
             return total + self._between(max(1, num_sampled), self._head)
         return total + self._between(tokens, lambda size: self._send(stage, size))
 
-    def _decodes_of_stage(self, stage: int, num: int, context: int) -> Floats:
-        """Return attention of `num` decodes to `context` tokens each, in all layers of a stage."""
+    def _decodes_of_stage(self, stage: int, num: int, context: int, queries: int) -> Floats:
+        """Return attention of `num` decodes of `queries` tokens to `context` tokens each, in all layers of a stage."""
 
         def price() -> Floats:
             total = np.zeros(len(PARTS))
             for layer, count in self.stage_kinds[stage]:
-                total += count * self._decodes(layer, num, context)
+                total += count * self._decodes(layer, num, context, queries)
             return total
 
-        return self._keep(("decodes", stage, num, context), price)
+        return self._keep(("decodes", stage, num, context, queries), price)
 
     def layer_s(self, stage: int, kind: int, rank: RankBatch) -> Floats:
         """Return the exact time of a rank's own work in a layer of a kind, without collectives over TP. [PARTS]."""
         layer = self.stage_kinds[stage][kind][0]
-        total = self._tokens_of_layer(layer, rank.tokens, rank.num_decodes if rank.chunks else rank.tokens)
+        total = self._tokens_of_layer(layer, rank.tokens, rank.num_decode_tokens if rank.chunks else rank.tokens)
         if rank.num_decodes:
-            total = total + self._decodes(layer, rank.num_decodes, round(rank.decode_context / rank.num_decodes))
+            context = round(rank.decode_context / rank.num_decodes)
+            total = total + self._decodes(layer, rank.num_decodes, context, _queries(rank))
         if rank.chunks:
             total = total + self._chunks(layer, *mean_chunk(rank.chunks))
         return total
@@ -185,16 +246,21 @@ class KernelSteps(LayerPrices):
     def _met_s(self, stage: int, ranks: Sequence[RankBatch]) -> Floats:
         """Return the time of experts and exchanges of a stage, by part."""
         total = np.zeros(len(PARTS))
-        num_layers = sum(count for layer, count in self.stage_kinds[stage] if isinstance(layer.ffn, MoeFfn))
+        num_layers, microbatch = self._num_expert_layers(stage), self._microbatch
         if not num_layers:
             return total
         tokens, most = sum(rank.tokens for rank in ranks), max(rank.tokens for rank in ranks)
-        total += self._between(tokens, lambda at: self._keep(("experts", at), lambda: self._experts_mean(at)))
+        total += self._between(
+            tokens, lambda at: self._keep(("experts", microbatch, at), lambda: self._experts_mean(at))
+        )
         if self.work.ranks_meet:
             total += self._between(
-                most, lambda at: self._keep(("exchange", stage, at), lambda: self._exchange_mean(stage, at))
+                most, lambda at: self._keep(("exchange", stage, microbatch, at), lambda: self._exchange_mean(stage, at))
             )
         return num_layers * total
+
+    def _num_expert_layers(self, stage: int) -> int:
+        return sum(count for layer, count in self.stage_kinds[stage] if isinstance(layer.ffn, MoeFfn))
 
     def expert_times(self, counts: NDArray[np.int64]) -> Floats:
         """Return the time of the experts of each rank, of the copies of tokens for each expert [L, E]. [L, ranks]."""
@@ -215,7 +281,9 @@ class KernelSteps(LayerPrices):
     def _experts_mean(self, tokens: int) -> Floats:
         assert self.loads is not None
         total = np.zeros(len(PARTS))
-        total[INDEX["expert"]] = float(self.expert_times(self.loads.counts(tokens)).max(axis=1).mean())
+        total[INDEX["expert"]] = float(
+            self.expert_times(self.loads.counts(tokens, self._microbatch)).max(axis=1).mean()
+        )
         return total
 
     def exchanges(
@@ -226,7 +294,7 @@ class KernelSteps(LayerPrices):
         `counts` are the copies of all tokens for each expert. Shape [E].
         """
         work, mesh, model = self.work, self.work.mesh, self.work.model
-        groups = mesh.dp_groups(stage)
+        groups = mesh.dp_groups(self.on_stage(stage))
         if work.limits.exchange == "all_gather" or mesh.gathers_tokens:
             num_bytes = self.tp_bytes(max(tokens)) * len(tokens)
             made = [
@@ -250,7 +318,7 @@ class KernelSteps(LayerPrices):
         By way of nodes a token is sent once to a node and once to a rank, whose shares of the copies are as `counts`.
         """
         mesh, top_k, exchanges = self.work.mesh, self.work.model.top_k, self.costs.exchanges
-        lane = mesh.ep_groups(stage)[0]
+        lane = mesh.ep_groups(self.on_stage(stage))[0]
         share = counts.reshape(mesh.strategy.ep, -1).sum(axis=1) / max(1, counts.sum())
         owned = np.repeat(np.asarray(tokens, dtype=float), self._tp)[:, None] / self._tp
         if not self.work.network.all_to_all_algorithm.relays_by_node:
@@ -264,8 +332,38 @@ class KernelSteps(LayerPrices):
         assert self.loads is not None
         total = np.zeros(len(PARTS))
         num_ranks = self.work.ranks_per_group
-        counts = self.loads.counts(tokens * num_ranks)
+        counts = self.loads.counts(tokens * num_ranks, self._microbatch)
         for of_layer in counts:
             for part, transfers in self.exchanges(stage, [tokens] * num_ranks, of_layer):
                 total[INDEX[part]] += alone_s(transfers) / len(counts)
         return total
+
+
+def _queries(rank: RankBatch) -> int:
+    """Return the tokens of each request that is decoded, rounded: the last drafts of a request may be fewer."""
+    return round(rank.num_decode_tokens / rank.num_decodes)
+
+
+def _half(rank: RankBatch) -> RankBatch:
+    """Return half of a batch: half of the requests, or of a single chunk half of its tokens.
+
+    >>> _half(RankBatch(7, (Chunk(6, 0),), 1, 1, 8, 2))
+    RankBatch(tokens=4, chunks=(Chunk(tokens=3, context=1),), num_decodes=1, num_decode_tokens=1, decode_context=8, \
+num_sampled=1)
+    """
+    chunks = rank.chunks
+    if len(chunks) > 1:
+        _, tokens, context = mean_chunk(chunks)
+        chunks = (Chunk(round(tokens), round(context)),) * -(-len(chunks) // 2)
+    elif chunks:
+        chunks = (Chunk(-(-chunks[0].tokens // 2), chunks[0].context + chunks[0].tokens // 4),)
+    num = -(-rank.num_decodes // 2)
+    share = num / rank.num_decodes if num else 0.0
+    return RankBatch(
+        -(-rank.tokens // 2),
+        chunks,
+        num,
+        round(share * rank.num_decode_tokens),
+        round(share * rank.decode_context),
+        -(-rank.num_sampled // 2),
+    )

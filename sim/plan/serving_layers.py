@@ -3,7 +3,7 @@
 `sim.plan.serving_kernels` makes steps of these prices, and has the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from sim.build.serving import ServingWork
 from sim.plan.costs import Costs
+from sim.plan.custom_all_reduce import custom_all_reduce_s
 from sim.plan.ops import Transfer
-from sim.plan.serving_costs import ExpertLoads, sample_tokens
+from sim.plan.serving_costs import sample_tokens
+from sim.plan.serving_experts import ExpertLoads
+from sim.time import to_ns
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.latent_attention import LatentAttention
 from workloads.blocks.layer import Layer
-from workloads.kernels import Attention, Kernel
+from workloads.kernels import Attention, Kernel, Memory
 from workloads.layers import (
     add_and_norm,
     dense_ffn_block,
@@ -38,6 +41,8 @@ PARTS: Final = ("attention", "dense_ffn", "expert", "other_compute", "tp", "ep_d
 """Parts of the account of time that a step has."""
 INDEX: Final = {part: position for position, part in enumerate(PARTS)}
 _NS: Final = 1e-9
+_ADD_WITH_NORM: Final = 2 / 3
+"""Bytes that an addition to the residual stream moves as part of a norm, which reads the sum: one row is read less."""
 
 
 class LayerPrices:
@@ -47,7 +52,7 @@ class LayerPrices:
         self.work = work
         self.costs = Costs(
             work.cluster,
-            dtype=work.model.product_dtype,
+            dtype=work.model.base_dtype,
             network=work.network,
             profile=work.profile,
             factors=work.factors,
@@ -61,9 +66,12 @@ class LayerPrices:
         for count in work.stage_layers:
             self.stage_kinds.append(work.model.layer_kinds(range(first, first + count)))
             first += count
+        drafts = [work.model.layer(work.model.layers - 1)] * bool(work.limits.draft_layers)
+        self.stage_kinds.append([(layer, work.limits.draft_layers) for layer in drafts])
+        """Last: the layers of the draft model, on the last stage."""
         self._known: dict[tuple[object, ...], Floats] = {}
         self._sums: dict[tuple[int, int, int], float] = {}
-        self._decode_sums: dict[tuple[int, int, int], tuple[float, float]] = {}
+        self._decode_sums: dict[tuple[int, int, int, int], tuple[float, float]] = {}
         self._expert_slice = work.model.moe_ffn.sliced(s.etp) if work.model.experts else None
 
     # ---- classes ---------------------------------------------------------------------------------------------------
@@ -94,7 +102,7 @@ class LayerPrices:
     def _price(self, kernels: Sequence[Kernel]) -> Floats:
         """Return the time of kernels on one rank, by part."""
         total = np.zeros(len(PARTS))
-        for kernel in kernels:
+        for kernel in _with_fused_norms(kernels):
             total[INDEX[kernel.kind]] += float(self.costs.kernels.kernel_ns(kernel, 1)[0]) * _NS
         return total
 
@@ -125,12 +133,12 @@ class LayerPrices:
                 kernels += [permute(self.work.model, copies), permute(self.work.model, copies, is_inverse=True)]
         return self._price(kernels)
 
-    def _decodes(self, layer: Layer, num: int, context: int) -> Floats:
-        """Return attention of `num` decodes to `context` tokens each."""
+    def _decodes(self, layer: Layer, num: int, context: int, queries: int) -> Floats:
+        """Return attention of `num` decodes of `queries` tokens each to `context` tokens, which all of them read."""
         attention, tp, context = layer.attention, self._tp, max(1, context)
         if isinstance(attention, LatentAttention):
             kernels = [k for k in attention.decode_kernels(num, context, tp=tp) if isinstance(k, Attention)]
-            return self._price([replace(k, num_bytes=self._kv_share * k.num_bytes) for k in kernels])
+            return self._price([self._verifying(k, queries) for k in kernels])
         assert isinstance(attention, GroupedQueryAttention)
         heads, kv_heads = attention.heads // tp, max(1, attention.kv_heads // tp)
         attended = min(context, attention.window or context, attention.chunk or context)
@@ -139,7 +147,7 @@ class LayerPrices:
             kind="attention",
             operation="attention",
             flops=4.0 * num * attended * heads * attention.head_dim,
-            num_bytes=float(2 * num * (self._kv_share * attended * kv_heads + heads) * width),
+            num_bytes=float(2 * num * (self._kv_share * attended * kv_heads + queries * heads) * width),
             batch=num,
             query_length=1,
             kv_length=attended,
@@ -149,7 +157,11 @@ class LayerPrices:
             value_dim=attention.head_dim,
             is_causal=False,
         )
-        return self._price([kernel])
+        return self._price([replace(kernel, flops=queries * kernel.flops)])
+
+    def _verifying(self, kernel: Attention, queries: int) -> Attention:
+        """Return attention of several tokens of each request, which read its keys and values once."""
+        return replace(kernel, flops=queries * kernel.flops, num_bytes=self._kv_share * kernel.num_bytes)
 
     def _chunks(self, layer: Layer, number: int, tokens: float, context: float) -> Floats:
         """Return attention of `number` chunks of `tokens` each to `context` tokens before them and to themselves."""
@@ -185,11 +197,11 @@ class LayerPrices:
         )
         return self._price([kernel])
 
-    def _embedding(self, tokens: int) -> Floats:
+    def _embedding(self, tokens: int, in_graph: bool) -> Floats:
         def price() -> Floats:
-            return self._price(embedding_block(self.work.model, tokens)) + self._all_reduce(0, tokens, "tp")
+            return self._price(embedding_block(self.work.model, tokens)) + self._all_reduce(0, tokens, "tp", in_graph)
 
-        return self._keep(("embedding", tokens), price)
+        return self._keep(("embedding", tokens, in_graph), price)
 
     def _head(self, sampled: int) -> Floats:
         def price() -> Floats:
@@ -218,13 +230,32 @@ class LayerPrices:
         return float(tokens * self.work.model.hidden * self.work.model.dtype_bytes)
 
     def _tp_groups(self, stage: int) -> NDArray[np.intp]:
-        return self.work.mesh.tp_groups(stage)[: self.work.ranks_per_group]
+        return self.work.mesh.tp_groups(self.on_stage(stage))[: self.work.ranks_per_group]
 
-    def _all_reduce(self, stage: int, tokens: int, part: str) -> Floats:
+    def on_stage(self, stage: int) -> int:
+        """Return the stage that computes a stage: the last one for the draft model, which is numbered after it."""
+        return min(stage, self.work.mesh.num_stages - 1)
+
+    def in_graph(self, tokens: int) -> bool:
+        """Return whether a step of so many tokens runs in CUDA graphs, whole or piece by piece."""
+        return tokens <= max(self.work.limits.graph_sizes, default=0)
+
+    def _all_reduce(self, stage: int, tokens: int, part: str, in_graph: bool) -> Floats:
         total = np.zeros(len(PARTS))
         if self._tp > 1:
-            total[INDEX[part]] = self.collective_s("all_reduce", self._tp_groups(stage), self.tp_bytes(tokens))
+            total[INDEX[part]] = alone_s(self.all_reduces(self._tp_groups(stage), tokens, in_graph=in_graph))
         return total
+
+    def all_reduces(self, groups: NDArray[np.intp], tokens: int, *, in_graph: bool) -> tuple[Transfer, ...]:
+        """Return the all-reduces of the hidden states of tokens, by kernels of the framework where it has them."""
+        transfers, work = self.transfers("all_reduce", groups, self.tp_bytes(tokens)), self.work
+        nodes, _ = work.cluster.node_positions(groups[0])
+        if work.network.all_reduce != "auto" or np.ptp(nodes):
+            return transfers
+        time_s = custom_all_reduce_s(work.cluster.device.name, self._tp, self.tp_bytes(tokens), in_graph=in_graph)
+        if time_s is None:
+            return transfers
+        return tuple(replace(t, latency_ns=max(0, to_ns(time_s) - t.alone_ns)) for t in transfers)
 
     def layer_collectives(self, layer: Layer) -> tuple[str, ...]:
         """Return the parts of the all-reduces over TP of a layer: after attention, and after the FFN."""
@@ -239,10 +270,10 @@ class LayerPrices:
             )
         )
 
-    def _over_tp(self, stage: int, layer: Layer, tokens: int) -> Floats:
+    def _over_tp(self, stage: int, layer: Layer, tokens: int, in_graph: bool) -> Floats:
         total = np.zeros(len(PARTS))
         for part in self.layer_collectives(layer):
-            total += self._all_reduce(stage, tokens, part)
+            total += self._all_reduce(stage, tokens, part, in_graph)
         return total
 
     def _send(self, stage: int, tokens: int) -> Floats:
@@ -264,6 +295,25 @@ def line(x: float, low: int, high: int, at_low: Floats, at_high: Floats) -> Floa
 def alone_s(transfers: Sequence[Transfer]) -> float:
     """Return the time of transfers that start together, each alone on its links."""
     return max((t.latency_ns + t.alone_ns for t in transfers if t.total_bytes), default=0) * _NS
+
+
+def _with_fused_norms(kernels: Sequence[Kernel]) -> Iterator[Kernel]:
+    """Yield kernels of which additions to the residual stream and the norms after them are one kernel.
+
+    vLLM's and SGLang's `fused_add_rms_norm` reads output and stream, and writes stream and normed stream.
+    """
+    added: Memory | None = None
+    for kernel in kernels:
+        if isinstance(kernel, Memory) and kernel.operation == "residual_add":
+            added = kernel
+            continue
+        if added is not None and isinstance(kernel, Memory) and kernel.operation == "norm":
+            yield replace(kernel, num_bytes=kernel.num_bytes + added.num_bytes * _ADD_WITH_NORM)
+        elif added is not None:
+            yield from (added, kernel)
+        else:
+            yield kernel
+        added = None
 
 
 @lru_cache(maxsize=4096)

@@ -100,7 +100,7 @@ class ServingStepPlan:
         loads = self._costs.loads
         if not layers or loads is None:
             return {}
-        counts = loads.draw(sum(rank.tokens for rank in self._ranks), layers, self._number)
+        counts = loads.draw_step(sum(rank.tokens for rank in self._ranks), layers, self._number)
         return dict(zip(layers, counts, strict=True))
 
     def _compute(self, layer: int, of_ranks: Sequence[NDArray[np.float64]]) -> list[Op]:
@@ -122,8 +122,9 @@ class ServingStepPlan:
         for part in self._costs.layer_collectives(layer):
             transfers: list[Transfer] = []
             for group, rank in zip(groups, self._ranks, strict=True):
-                num_bytes = self._costs.tp_bytes(rank.tokens)
-                transfers += self._costs.transfers("all_reduce", group.reshape(1, -1), num_bytes)
+                transfers += self._costs.all_reduces(
+                    group.reshape(1, -1), rank.tokens, in_graph=self._costs.in_graph(rank.tokens)
+                )
             found.append(Collective(kind=part, layer=number, transfers=tuple(transfers)))
         return found
 

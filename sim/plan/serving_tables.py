@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from sim.build.serving import LayerTimes, ServingWork
 from sim.errors import InvalidValueError
-from sim.plan.serving_costs import ExpertLoads, RankBatch, StepTime, interpolated, rank_batches, sample_tokens
+from sim.plan.serving_costs import RankBatch, StepTime, interpolated, rank_batches, sample_tokens
+from sim.plan.serving_experts import ExpertLoads
 from sim.time import to_ns
 from workloads.serving.requests import Batch, Chunk
 

@@ -6,7 +6,7 @@ Model
     queue      start of the first step that computes tokens of a request - arrival
     latency    last token - arrival
     tpot       (last token - first token) / (tokens - 1)     of a request; requests of one token have none
-    itl        time between two tokens of a request          of all tokens of all requests
+    itl        time between two steps that bring a request tokens: one each, or several with speculative decoding
     goodput    requests that meet every promise / duration
     duration   first arrival to last token
     user rate  1 / mean of tpot
@@ -93,9 +93,9 @@ class ServingSteps:
     largest_batch: Ints
     """Columns of the steps. Each of shape [S]."""
     token_gaps_ns: Mapping[int, int]
-    """Time between two tokens of a request -> how often."""
+    """Time between two steps that bring a request tokens -> how often."""
     num_computed: int
-    """Tokens that were computed."""
+    """Tokens that were computed, without drafts that were not kept."""
     num_blocks: int
     """KV blocks of a rank."""
     max_blocks_used: int

@@ -23,6 +23,7 @@ from sim.time import to_ns
 from workloads.serving.balancers import BALANCERS
 from workloads.serving.kv_cache import KvCache
 from workloads.serving.policies import POLICY_CLASSES
+from workloads.serving.speculation import Acceptance
 
 __all__ = ["ServingRun"]
 
@@ -105,6 +106,10 @@ def step_costs_of(work: ServingWork) -> StepCosts:
 def _groups(work: ServingWork) -> list[list[Any]]:
     limits = work.limits
     make = POLICY_CLASSES[limits.policy]
+    acceptance = None
+    if limits.num_drafts:
+        length = limits.acceptance_length
+        acceptance = Acceptance(num_drafts=limits.num_drafts, acceptance_length=length, seed=work.seed)
     return [
         [
             make(
@@ -114,6 +119,7 @@ def _groups(work: ServingWork) -> list[list[Any]]:
                     block_size=limits.block_size,
                     has_prefix_cache=limits.prefix_caching,
                 ),
+                acceptance,
             )
             for _ in range(work.ranks_per_group)
         ]
@@ -124,6 +130,7 @@ def _groups(work: ServingWork) -> list[list[Any]]:
 def _options(work: ServingWork, options: RunOptions) -> ServeOptions:
     return ServeOptions(
         num_stages=work.mesh.num_stages,
+        runs_ahead=work.limits.async_scheduling,
         concurrency=work.concurrency,
         balancer_interval_ns=to_ns(work.limits.balancer_interval_s),
         request_ns=to_ns(work.limits.request_s),
@@ -151,7 +158,7 @@ def _columns(work: ServingWork, log: ServingLog) -> tuple[ServedRequests, Servin
     steps = ServingSteps(
         **{name: np.array([getattr(step, name) for step in log.steps], dtype=np.int64) for name in names},
         token_gaps_ns=log.token_gaps_ns,
-        num_computed=log.num_prefilled + log.num_decoded,
+        num_computed=log.num_prefilled + log.num_decoded - log.num_rejected,
         num_blocks=work.limits.kv_blocks or 0,
         max_blocks_used=log.max_blocks_used,
         blocks_left=log.blocks_left,

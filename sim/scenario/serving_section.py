@@ -20,7 +20,9 @@ __all__ = [
     "ServerSection",
     "ServingWorkload",
     "SloSection",
+    "SpeculationSection",
     "StepTimesSection",
+    "TwoBatchSection",
 ]
 
 _TRACES: Final = (".jsonl", ".csv")
@@ -139,6 +141,36 @@ class RequestsSection(Section):
                 raise InvalidValueError((key,), f"be left out with {what}", shown, "Remove it.")
 
 
+class SpeculationSection(Section):
+    """Tokens that a draft model proposes and the model verifies in one step."""
+
+    num_tokens: Annotated[int, count_of("workload.server.speculation.num_tokens")]
+    """Tokens proposed of each request in a step: `num_speculative_tokens`."""
+    acceptance_length: Annotated[float, Field(ge=1.0, le=1001.0)]
+    """Mean outputs of a step of a request, the verified token among them, as measured: from 1 to 1 + num_tokens."""
+    layers: Annotated[int, count_of("model.layers", least=0)] = 1
+    """Layers of the draft model, each like the last of the model, run for each proposed token (MTP, EAGLE: 1); 0:
+    drafts cost nothing."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        """Check that a step can have so many outputs."""
+        if self.acceptance_length > 1 + self.num_tokens:
+            rule = f"be at most 1 + num_tokens = {1 + self.num_tokens}"
+            hint = "It counts the token that the model makes itself: 1 where no draft is kept."
+            raise InvalidValueError(("acceptance_length",), rule, self.acceptance_length, hint)
+        return self
+
+
+class TwoBatchSection(Section):
+    """Batches cut in two: one half computes while the tokens of the other travel to experts and back."""
+
+    decode_tokens: Annotated[int, count_of("workload.requests.tokens", least=2)] = 32
+    """Fewest tokens of each data-parallel rank, in a step of decodes (vLLM's `--dbo-decode-token-threshold`)."""
+    prefill_tokens: Annotated[int, count_of("workload.requests.tokens", least=2)] = 512
+    """Fewest tokens of each data-parallel rank, in a step with prompts (vLLM's `--dbo-prefill-token-threshold`)."""
+
+
 class ServerSection(Section):
     """The limits of the server; a null limit is what vLLM takes by default."""
 
@@ -150,6 +182,18 @@ class ServerSection(Section):
     """Tokens of a batch on one data-parallel rank; SGLang's `chunked_prefill_size`."""
     max_num_seqs: Annotated[int, count_of("workload.requests.count")] | None = None
     """Requests in service on one data-parallel rank."""
+    async_scheduling: Flag | None = None
+    """Whether a batch is formed while the one before it is computed; null: true, as vLLM from 0.14 and SGLang from 0.4
+    do. With pipeline stages as many batches are in flight as stages."""
+    receive_interval: Annotated[int, count_of("workload.server.receive_interval")] = 1
+    """Batches of decodes after which requests that came reach the queue: SGLang's `--scheduler-recv-interval`."""
+    speculation: SpeculationSection | None = None
+    """Speculative decoding; null: each step makes one token of a request."""
+    two_batch_overlap: TwoBatchSection | None = None
+    """Dual or two-batch overlap; null: exchanges of tokens run alone."""
+    routing_steps: Annotated[int, count_of("workload.server.routing_steps")] | None = None
+    """Steps of a group that are one microbatch to `routing` and `placement`, so that loads drift and plans age; null:
+    the popularity of the experts never changes."""
     block_size: Annotated[int, count_of("workload.server.block_size")] | None = None
     """Tokens of a KV block; null: 16 with vLLM, 1 with SGLang."""
     gpu_memory_utilization: Efficiency = 0.9
@@ -175,7 +219,7 @@ class ServerSection(Section):
     host_time: Seconds | None = None
     """Time between two steps in which the host schedules and the GPUs wait [s]; null: 0."""
     request_time: Seconds | None = None
-    """Time of a request from its arrival to the scheduler [s]: HTTP, template and tokeniser; null: 10 ms."""
+    """Time of a request from its arrival to the scheduler [s]: HTTP, template and tokeniser; null: 0."""
     cuda_graph_sizes: (
         Annotated[tuple[Annotated[int, count_of("workload.requests.count")], ...], Field(max_length=1000)] | None
     ) = None
@@ -245,7 +289,6 @@ class ServingWorkload(Section):
         "stress",
         "what_if",
         "jitter",
-        "placement",
         "engine",
         "search",
     )

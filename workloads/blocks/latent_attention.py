@@ -174,8 +174,9 @@ class LatentAttention:
             Gemm(kind="attention", m=sequences, n=heads * width, k=self.kv_lora_rank)
             for width in (self.qk_nope_head_dim, self.v_head_dim)
         ]
+        down = (self.q_lora_rank or 0) + self.latent_width  # one product, as in vLLM and SGLang
         return [
-            *self._down_kernels(sequences),
+            *self.formats.linear(kind="attention", m=sequences, n=down, k=self.hidden, follows_norm=True),
             *self.formats.linear(kind="attention", m=sequences, n=heads * self.head_width, k=q_rank),
             absorbed[0],
             Attention(
@@ -193,7 +194,7 @@ class LatentAttention:
                 is_causal=False,
             ),
             absorbed[1],
-            Gemm(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
+            *self.formats.linear(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
         ]
 
     # ---- context parallelism -------------------------------------------------------------------------------------

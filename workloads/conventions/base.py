@@ -41,6 +41,8 @@ class Convention(ABC):
     """Whether a TP rank owns the tokens of its part of the sequence: SP is the default, and experts need SP."""
     supports_training: ClassVar[bool] = True
     """Whether frameworks with this convention train."""
+    serves_requests: ClassVar[bool] = False
+    """Whether frameworks with this convention answer requests of users."""
 
     # ---- legality and sizes that follow --------------------------------------------------------------------------
 

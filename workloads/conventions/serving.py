@@ -30,6 +30,7 @@ class Vllm(SpreadExperts):
     name = "vllm"
     meaning = "EP (x ETP) = TP x DP of a stage, never PP; tokens replicated over TP"
     supports_training = False
+    serves_requests = True
 
     def legal_product(self, strategy: Strategy) -> str:
         """Return the product that is EP."""

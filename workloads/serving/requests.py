@@ -9,6 +9,21 @@ are not cached; when a step has computed the last of them, it also makes the nex
     computed = tokens whose keys and values are in the cache
 
 Preemption by recomputation sets `computed` to 0: outputs so far are then computed again like a prompt.
+
+A scheduler that runs ahead of the GPUs forms a batch while the one before it is computed. It counts the outputs of that
+batch as tokens already, for their number is known; their values are not needed to form a batch.
+
+With speculative decoding a step computes the last output of a request and `num_drafts` tokens that a draft model
+proposes, and keeps those up to the first that the model itself would not have made. A draft is kept with probability p
+if all drafts before it are, so that the outputs of a step have the mean
+
+    1 + p + p^2 + ... + p^num_drafts = acceptance length
+
+The scheduler counts all of them until the step has been computed, and then takes back what was not kept.
+
+References
+----------
+Leviathan et al., "Fast inference from transformers via speculative decoding", 2023, arXiv 2211.17192, equation 1.
 """
 
 from dataclasses import dataclass, field
@@ -49,13 +64,15 @@ class ServedRequest:
     number: int
     """Place among the requests of the run, from 0."""
     num_tokens: int = field(init=False)
-    """Tokens of the prompt, and outputs so far."""
+    """Tokens of the prompt, outputs so far, and outputs of batches in flight where the scheduler runs ahead of them."""
     num_computed: int = 0
     """Tokens that are computed, or being computed."""
     num_outputs: int = 0
     """Outputs so far."""
     num_in_flight: int = 0
     """Batches in flight that compute tokens of the request."""
+    num_counted: int = 0
+    """Outputs that `num_tokens` counts."""
     num_cached_tokens: int = 0
     """Tokens of the prompt that were found in the cache at the first admission."""
     num_preemptions: int = 0
@@ -78,6 +95,11 @@ class ServedRequest:
     def remaining_outputs(self) -> int:
         """Outputs that are still to come."""
         return self.request.output_tokens - self.num_outputs
+
+    def count(self, outputs: int) -> None:
+        """Count outputs, or take them back, as tokens to compute; the last output of all is never computed."""
+        self.num_counted += outputs
+        self.num_tokens = self.request.prompt_tokens + min(self.num_counted, self.request.output_tokens - 1)
 
     @property
     def is_done(self) -> bool:
@@ -102,14 +124,16 @@ class Batch:
     """Each request with its tokens, in the order in which they were scheduled."""
     admitted: list[ServedRequest] = field(default_factory=list)
     """Requests that were waiting before."""
-    sampled: list[ServedRequest] = field(default_factory=list)
-    """Requests that receive an output token."""
+    sampled: list[tuple[ServedRequest, int]] = field(default_factory=list)
+    """Requests that receive output tokens, each with the most that it may receive."""
     chunks: list[Chunk] = field(default_factory=list)
     """Parts of prompts."""
     num_tokens: int = 0
     """Tokens of all requests."""
     num_decodes: int = 0
-    """Requests of which one token is computed, after others."""
+    """Requests that are decoded: the last output is computed, and drafts of the next ones."""
+    num_decode_tokens: int = 0
+    """Tokens of these requests."""
     decode_context: int = 0
     """Tokens that the decoded tokens attend to, themselves among them, summed over the requests."""
     num_preempted: int = 0
@@ -118,17 +142,18 @@ class Batch:
     def add(self, served: ServedRequest, tokens: int) -> None:
         """Schedule `tokens` of a request; they count as computed from now on."""
         context = served.num_computed
+        computed = served.num_computed = context + tokens
         self.scheduled.append((served, tokens))
         self.num_tokens += tokens
-        if tokens == 1 and context:
+        if context and (tokens == 1 or context == served.num_tokens - 1):
             self.num_decodes += 1
-            self.decode_context += context + 1
+            self.num_decode_tokens += tokens
+            self.decode_context += computed
         else:
             self.chunks.append(Chunk(tokens, context))
-        served.num_computed = context + tokens
         served.num_in_flight += 1
-        if served.num_computed == served.num_tokens:
-            self.sampled.append(served)
+        if computed >= served.num_tokens:
+            self.sampled.append((served, 1 + computed - served.num_tokens))
 
     def __bool__(self) -> bool:
         return bool(self.scheduled)

@@ -13,7 +13,7 @@ from typing import Final
 from sim.errors import InvalidValueError
 from workloads.serving.balancers import BALANCERS
 
-__all__ = ["EXCHANGES", "KV_BYTES", "POLICIES", "REQUEST_S", "ROLES", "ServerLimits", "default_limits"]
+__all__ = ["EXCHANGES", "KV_BYTES", "POLICIES", "ROLES", "ServerLimits", "default_limits"]
 
 POLICIES: Final = ("vllm", "sglang")
 """Policies of schedulers; `workloads.serving.policies` has what each does."""
@@ -25,12 +25,6 @@ KV_BYTES: Final = {"auto": 2, "fp8": 1}
 ROLES: Final = ("both", "decode")
 """What a server computes: prompts and answers, or answers alone, of prompts that come computed."""
 
-REQUEST_S: Final = 0.01
-"""Time of a request from its arrival to the scheduler of vLLM 0.19.
-
-The median of what 124 requests of an otherwise quiet server waited longer for the first token than the model says
-(Llama-3.1-8B on an RTX PRO 6000, casys-kaist/LLMServingSim@5daddb21, bench/examples): 9.8 ms.
-"""
 _LARGE_BYTES = 70 * 2**30
 
 
@@ -44,6 +38,21 @@ class ServerLimits:
     """Tokens of a batch on one data-parallel rank; of SGLang tokens of a chunk (`chunked_prefill_size`)."""
     max_num_seqs: int
     """Requests in service on one data-parallel rank."""
+    async_scheduling: bool = False
+    """Whether a batch is formed while the one before it is computed (vLLM's `--async-scheduling`, SGLang's overlap)."""
+    num_drafts: int = 0
+    """Tokens that a draft model proposes of each request in a step; 0: there is none."""
+    acceptance_length: float = 1.0
+    """Mean outputs of a step of a request, from 1 to 1 + `num_drafts`."""
+    draft_layers: int = 0
+    """Layers of the draft model, each like the last of the model."""
+    two_batch_overlap: tuple[int, int] | None = None
+    """Tokens of each rank from which a step of decodes, and one with prompts, is cut in two halves: one computes while
+    the tokens of the other travel. None: no step is."""
+    routing_steps: int | None = None
+    """Steps of a group with one popularity of the experts, that of a microbatch of the routing; None: all."""
+    receive_interval: int = 1
+    """Batches of decodes after which requests that came reach the queue (SGLang's `--scheduler-recv-interval`)."""
     block_size: int = 16
     """Tokens of a KV block."""
     gpu_memory_utilization: float = 0.9
@@ -96,17 +105,19 @@ class ServerLimits:
     def graph_sizes(self) -> tuple[int, ...]:
         """Sizes that decode batches are padded to, ascending.
 
-        vLLM captures 1, 2, 4, then every 8th up to 256, and every 16th up to 512, and none above twice `max_num_seqs`
-        (`VllmConfig._set_cudagraph_sizes`).
+        vLLM captures 1, 2, 4, then every 8th up to 256, and every 16th up to 512, and none above twice the tokens of
+        `max_num_seqs` decodes (`VllmConfig._set_cudagraph_sizes`); with drafts each is rounded up to whole requests.
         """
         if self.cuda_graph_sizes is not None:
             return tuple(sorted(self.cuda_graph_sizes))
-        most = min(2 * self.max_num_seqs, 512)
-        return tuple(size for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= most)
+        queries = 1 + self.num_drafts
+        most = min(2 * self.max_num_seqs * queries, 512)
+        sizes = (-(-size // queries) * queries for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)))
+        return tuple(dict.fromkeys(size for size in sizes if size <= most))
 
-    def padded(self, num_sequences: int) -> int:
+    def padded(self, num_tokens: int) -> int:
         """Return the size of the graph that a decode batch runs in; larger batches run eagerly, as they are."""
-        return next((size for size in self.graph_sizes if size >= num_sequences), num_sequences)
+        return next((size for size in self.graph_sizes if size >= num_tokens), num_tokens)
 
 
 def default_limits(*, memory_bytes: float, device: str) -> tuple[int, int]:

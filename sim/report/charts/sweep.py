@@ -1,7 +1,8 @@
 """Small multiples of a sweep: a metric over one axis, a line for each value of another, a panel for each of the rest.
 
 The axis along a panel is the one with the most numbers; the lines are of the axis with the next most values. Seeds are
-no axis of the picture: their mean is drawn, with the range as a band.
+no axis of the picture: their mean is drawn, with the range as a band. With `--against` the metric is drawn over another
+metric, a point for each value of the axis along the panel.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ def draw_sweep(data: Mapping[str, Any], path: Path) -> None:
     with settings():
         figure = new_figure(width, height)
         panels = figure.subplots(num_rows, columns, sharey=True, squeeze=False).flat
+        against = data.get("against")
         figure.subplots_adjust(
             left=0.9 / width,
             right=1 - 0.25 / width,
@@ -51,10 +53,10 @@ def draw_sweep(data: Mapping[str, Any], path: Path) -> None:
         )
         unit = CATALOG[metric].unit if metric else None
         named = "nothing could be simulated" if metric is None else f"{metric}{_unit_text(unit)}"
-        figure.text(
-            0.02, 1 - 0.3 / height, literal(f"{data['scenario']}: {named}"), fontsize=13, fontweight="bold", color=INK
-        )
-        note = f"{len(rows):,} of {data['num_points']:,} points"
+        title = f"{data['scenario']}: {named}" if against is None else str(data["scenario"])
+        figure.text(0.02, 1 - 0.3 / height, literal(title), fontsize=13, fontweight="bold", color=INK)
+        note = "" if against is None else f"{named} over {against}; "
+        note += f"{len(rows):,} of {data['num_points']:,} points"
         note += f"; the first {_MAX_PANELS} of {len(combinations):,} panels" if len(combinations) > len(shown) else ""
         if lines and len(lines["values"]) > _MAX_LINES:
             note += f"; the first {_MAX_LINES} of {len(lines['values'])} values of {lines['key']}"
@@ -62,7 +64,10 @@ def draw_sweep(data: Mapping[str, Any], path: Path) -> None:
         for panel, combination in zip(panels, shown, strict=False):
             chosen = dict(zip((axis["key"] for axis in rest), combination, strict=True))
             mine = [row for row in rows if all(row[key] == value for key, value in chosen.items())]
-            _panel(panel, mine, along, lines, metric)
+            if against is None:
+                _panel(panel, mine, along, lines, metric)
+            else:
+                _panel_against(panel, mine, along, lines, (metric, against))
             title = ", ".join(f"{key.rpartition('.')[2]} {label_of(value)}" for key, value in chosen.items())
             style_axes(panel, literal(title) if title else None, grid=True)
         for panel in list(panels)[len(shown) :]:
@@ -115,6 +120,30 @@ def _panel(panel: Axes, rows: Sequence[Row], along: Axis, lines: Axis | None, me
     panel.set_xlim(-0.3, len(values) - 0.7)
     panel.set_ylim(bottom=0)
     panel.set_xlabel(literal(along["key"]), color=INK, fontsize=8.5)
+
+
+def _panel_against(
+    panel: Axes, rows: Sequence[Row], along: Axis, lines: Axis | None, metrics: tuple[str | None, str]
+) -> None:
+    """Draw a metric over another, a point with its value of an axis for each, joined along the axis."""
+    metric, against = metrics
+    for number, line in enumerate(lines["values"][:_MAX_LINES] if lines else [None]):
+        points = []
+        for value in sorted(along["values"]) if _is_numeric(along) else along["values"]:
+            mine = [row for row in rows if row[along["key"]] == value and (not lines or row[lines["key"]] == line)]
+            both = [(row[against], row[metric]) for row in mine if metric and None not in {row[against], row[metric]}]
+            if both:
+                points.append((*(sum(each) / len(both) for each in zip(*both, strict=True)), label_of(value)))
+        colour, marker = SERIES_COLOURS[number % len(SERIES_COLOURS)], SERIES_MARKERS[number % len(SERIES_MARKERS)]
+        places = [[point[i] for point in points] for i in (0, 1)]
+        panel.plot(*places, color=colour, marker=marker, ms=4, lw=1.3, label=literal(label_of(line)))
+        for x, y, text in points:
+            panel.annotate(literal(text), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7.5, color=SUBTLE)
+    panel.set_xlim(left=0)
+    panel.set_ylim(bottom=0)
+    panel.margins(x=0.08, y=0.1)
+    label = f"{against}{_unit_text(CATALOG[against].unit)}; numbers: {along['key'].rpartition('.')[2]}"
+    panel.set_xlabel(literal(label), color=INK, fontsize=8.5)
 
 
 def _unit_text(unit: str | None) -> str:

@@ -136,7 +136,9 @@ def _tokens(path: Path, line: int, what: str, value: Any) -> int:  # noqa: ANN40
         number = math.nan
     if not (number.is_integer() and 1 <= number <= _MAX_TOKENS) or isinstance(value, bool):
         rule = f"have a whole number from 1 to {_MAX_TOKENS:,} as {what}"
-        _refuse(path, line, rule, str(value)[:40], "Remove requests without tokens.")
+        _refuse(
+            path, line, rule, str(value)[:40], "Correct the line, or remove it: a request has a prompt and an answer."
+        )
     return int(number)
 
 

@@ -26,6 +26,10 @@ DEFAULT_METRICS: Final = (
     "imbalance_max_over_mean",
     "collective_time_s",
     "busbw_bytes_per_s",
+    "output_tokens_per_s_per_gpu",
+    "tokens_per_s_per_user",
+    "ttft_mean_s",
+    "tpot_mean_s",
     "total",
     "fits",
 )
@@ -56,6 +60,7 @@ def sweep(
     store: Store,
     executor: Executor,
     metrics: Sequence[str] = (),
+    against: str | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Simulate what the store does not have, and return the table of all points with what it took.
@@ -70,6 +75,8 @@ def sweep(
         What simulates.
     metrics
         Columns of the table; none: the usual ones.
+    against
+        A further column, over which the first is drawn; None: it is drawn over an axis.
     watch
         What hears how far the sweep is.
 
@@ -87,8 +94,9 @@ def sweep(
     study = study_row("sweep", scenario, settings, grid.num_points)
     store.begin_study(study)
     outcome = run_points(scenario, grid, study=study.id, store=store, executor=executor, watch=watch)
-    rows = _rows(grid, outcome, store, metrics or DEFAULT_METRICS)
-    columns = [name for name in (metrics or DEFAULT_METRICS) if any(row.get(name) is not None for row in rows)]
+    wanted = list(dict.fromkeys([*(metrics or DEFAULT_METRICS), *([] if against is None else [against])]))
+    rows = _rows(grid, outcome, store, wanted)
+    columns = [name for name in wanted if any(row.get(name) is not None for row in rows)]
     axes = [axis.key for axis in grid.axes]
     return {
         "schema_version": _SCHEMA_VERSION,
@@ -96,6 +104,7 @@ def sweep(
         "study": study.id,
         "axes": [{"key": axis.key, "values": list(axis.values)} for axis in grid.axes],
         "metrics": columns,
+        "against": against,
         "num_points": grid.num_points,
         "num_simulated": outcome.num_simulated,
         "num_kept": outcome.num_kept,
@@ -105,12 +114,12 @@ def sweep(
     }
 
 
-def check_metrics(names: Sequence[str]) -> None:
-    """Refuse a metric that does not exist."""
+def check_metrics(names: Sequence[str], option: str = "--metric") -> None:
+    """Refuse a metric that does not exist, with the option that names it."""
     for name in names:
         if name not in CATALOG:
             hint = did_you_mean(name, CATALOG, otherwise=SWEEP_METRICS_HINT)
-            raise InvalidValueError("--metric", "be the name of a metric", name, hint)
+            raise InvalidValueError(option, "be the name of a metric", name, hint)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

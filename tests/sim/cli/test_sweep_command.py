@@ -25,6 +25,20 @@ def scenario(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_metric_is_drawn_over_another_and_is_a_column_of_the_table(
+    moesim: Moesim, scenario: Path, tmp_path: Path
+) -> None:
+    """The picture is another than over the axis; a metric that does not exist is refused."""
+    options = ("sweep", scenario, *GRID, "--metric", "step_time_s", "--jobs", 1, "--json", "-o")
+    over_axis, over_metric = tmp_path / "axis.svg", tmp_path / "metric.svg"
+    moesim(*options, over_axis)
+    data = json.loads(moesim(*options, over_metric, "--against", "bubble_fraction").out)
+    assert (data["metrics"], data["against"]) == (["step_time_s", "bubble_fraction"], "bubble_fraction")
+    assert "bubble_fraction" in over_metric.read_text(encoding="utf-8")
+    assert "bubble_fraction" not in over_axis.read_text(encoding="utf-8")
+    assert "--against must be the name of a metric" in moesim(*options, over_metric, "--against", "bubbles").err
+
+
 def test_a_sweep_has_the_step_of_every_combination_and_a_second_takes_all_from_the_store(
     moesim: Moesim, scenario: Path, tmp_path: Path
 ) -> None:

@@ -8,9 +8,10 @@ from sim.errors import SimulationError
 from sim.plan.serving_costs import StepTime
 from workloads.serving.balancers import LeastLoaded, RoundRobin
 from workloads.serving.kv_cache import KvCache
-from workloads.serving.policies import VllmScheduler
+from workloads.serving.policies import SglangScheduler, VllmScheduler
 from workloads.serving.requests import Request
 from workloads.serving.server import ServerLimits
+from workloads.serving.speculation import Acceptance
 
 MS = 1_000_000
 
@@ -37,6 +38,12 @@ def requests_of(*rows):
         Request(name=str(n), arrival_s=arrival_s, prompt_tokens=prompt, output_tokens=output)
         for n, (arrival_s, prompt, output) in enumerate(rows)
     ]
+
+
+def ahead():
+    """Return a rank whose scheduler runs a batch ahead."""
+    limits = ServerLimits(max_num_batched_tokens=100, max_num_seqs=100, async_scheduling=True)
+    return VllmScheduler(limits, KvCache(num_blocks=1000, block_size=16, has_prefix_cache=False))
 
 
 def run(requests, groups=None, costs=None, balancer=None, **options):
@@ -88,7 +95,69 @@ def test_a_closed_loop_holds_its_concurrency():
     log = run(requests_of(*[(0.0, 10, 3)] * 6), concurrency=2)
     assert [record.arrival_ns for record in log.requests[:2]] == [0, 0]
     ends = sorted(record.end_ns for record in log.requests)
-    assert [record.arrival_ns for record in log.requests[2:]] == ends[:4]
+    assert [record.arrival_ns for record in log.requests[2:]] == [end + 1 for end in ends[:4]]
+
+
+def test_a_scheduler_that_runs_ahead_has_a_request_wait_for_the_batch_that_is_formed_too():
+    """The second request arrives in the prompt of the first: a decode has been formed, and comes before it."""
+    requests = requests_of((0.0, 30, 6), (0.010, 20, 1))
+    together, later = run(requests), run(requests, [[ahead()]], runs_ahead=True)
+    assert together.requests[1].first_ns == (40 + 10 + 1 + 20) * MS
+    assert later.requests[1].scheduled_ns == (40 + 11) * MS
+    assert later.requests[1].first_ns == (40 + 11 + 10 + 1 + 20) * MS
+    assert later.token_gaps_ns == {11 * MS: 4, 31 * MS: 1}
+
+
+def test_a_request_that_runs_ahead_computes_each_token_once():
+    log = run(requests_of(*[(0.0, 10, n) for n in (1, 2, 9)]), [[ahead()]], runs_ahead=True)
+    assert log.num_prefilled + log.num_decoded == 3 * 10 + 0 + 1 + 8
+    assert [one.num_outputs for one in log.served] == [1, 2, 9]
+
+
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_drafts_that_are_all_kept_make_answers_as_much_faster(runs_ahead):
+    """Ten outputs: one of the prompt, then two steps of 1 + 3 tokens, and a last one that needs a single token."""
+    limits = ServerLimits(
+        max_num_batched_tokens=100, max_num_seqs=9, num_drafts=3, acceptance_length=4.0, async_scheduling=runs_ahead
+    )
+    acceptance = Acceptance(num_drafts=3, acceptance_length=4.0, seed=1)
+    scheduler = VllmScheduler(limits, KvCache(num_blocks=99, block_size=16, has_prefix_cache=False), acceptance)
+    log = run(requests_of((0.0, 20, 10)), [[scheduler]], runs_ahead=runs_ahead)
+    assert log.token_gaps_ns == {14 * MS: 2, 11 * MS: 1}
+    assert (log.num_decoded, log.num_rejected) == (9, 0)
+
+
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_a_step_yields_the_acceptance_length_and_drafts_that_are_not_kept_are_computed_again(runs_ahead):
+    limits = ServerLimits(
+        max_num_batched_tokens=400, max_num_seqs=40, num_drafts=3, acceptance_length=2.5, async_scheduling=runs_ahead
+    )
+    acceptance = Acceptance(num_drafts=3, acceptance_length=2.5, seed=1)
+    scheduler = VllmScheduler(limits, KvCache(num_blocks=9999, block_size=16, has_prefix_cache=False), acceptance)
+    log = run(requests_of(*[(0.0, 5, 400)] * 40), [[scheduler]], runs_ahead=runs_ahead)
+    assert log.num_prefilled + log.num_decoded - log.num_rejected == 40 * (5 + 399)
+    assert 40 * 399 / sum(log.token_gaps_ns.values()) == pytest.approx(2.5, rel=0.02)
+
+
+def test_blocks_that_run_out_while_a_batch_is_ahead_preempt_and_all_requests_end():
+    limits = ServerLimits(max_num_batched_tokens=100, max_num_seqs=9, async_scheduling=True)
+    scheduler = VllmScheduler(limits, KvCache(num_blocks=5, block_size=16, has_prefix_cache=False))
+    log = run(requests_of(*[(0.0, 20, 30)] * 4), [[scheduler]], runs_ahead=True)
+    assert log.num_preemptions > 0
+    assert log.blocks_left == [5]
+    assert {one.num_outputs for one in log.served} == {30}
+
+
+def test_sglang_receives_requests_after_so_many_batches_of_decodes():
+    """One request decodes; another that arrives in its third decode is received after the fifth."""
+
+    def first_ns(interval):
+        limits = ServerLimits(policy="sglang", max_num_batched_tokens=100, max_num_seqs=9, receive_interval=interval)
+        scheduler = SglangScheduler(limits, KvCache(num_blocks=999, block_size=1, has_prefix_cache=False))
+        return run(requests_of((0.0, 30, 20), (0.065, 20, 1)), [[scheduler]]).requests[1].first_ns
+
+    assert first_ns(1) == (40 + 3 * 11 + 30) * MS
+    assert first_ns(5) == (40 + 5 * 11 + 30) * MS
 
 
 def test_the_balancer_counts_what_it_sent_until_it_learns_again():

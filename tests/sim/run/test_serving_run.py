@@ -22,8 +22,9 @@ DRAWN = {"arrival": "poisson", "rate": "50/s", "count": 40, "input": {"tokens": 
 MOE = {"experts": 8, "top_k": 2, "ffn": 1024}
 
 
-def scenario_of(requests=None, *, model=None, parallel=None, gpus=1, **workload):
+def scenario_of(requests=None, *, model=None, parallel=None, gpus=1, sections=None, **workload):
     raw = {
+        **(sections or {}),
         **DENSE,
         "cluster": {**DENSE["cluster"], "gpus_per_node_used": gpus},
         "model": {**DENSE["model"], **(model or {})},
@@ -149,9 +150,90 @@ def test_a_run_is_json_without_nan_and_repeats_itself():
     assert result[0]["requests"][0]["tpot_s"] is None
 
 
+DRIFT = {"routing": {"kind": "drift", "skew": 1.5}}
+EPLB = {"kind": "eplb", "replicas": 4, "window": 1}
+
+
+def test_plans_of_experts_age_with_the_loads_that_they_were_made_of():
+    """Popularity drifts: a plan of the moment is better than one of the beginning, and that is better than none."""
+    parallel, requests = {"dp": 4, "ep": 4}, {"concurrency": 1024, "count": 1024, "input": 8, "output": 60}
+    model, server = {**MOE, "layers": 2, "experts": 12, "ffn": 8192}, {"routing_steps": 10}
+    tpot_s = [
+        run(
+            requests, model=model, parallel=parallel, gpus=4, server=server, sections={**DRIFT, "placement": placement}
+        ).metrics["tpot_mean_s"]
+        for placement in ({"kind": "contiguous"}, EPLB, {**EPLB, "every": 1})
+    ]
+    assert tpot_s[0] > tpot_s[1] > tpot_s[2]
+
+
+def test_replicas_of_experts_leave_less_memory_for_keys_and_values():
+    parallel = {"dp": 4, "ep": 4}
+    none, four = (
+        run(model=MOE, parallel=parallel, gpus=4, sections={"placement": {"kind": "eplb", "replicas": n}}).metrics
+        for n in (0, 4)
+    )
+    assert four["kv_blocks"] < none["kv_blocks"]
+
+
+def test_halves_of_a_batch_hide_exchanges_where_batches_are_large():
+    parallel, requests = {"dp": 16, "ep": 16}, {"concurrency": 64, "count": 64, "input": 2048, "output": 2}
+    model = {**MOE, "experts": 16, "top_k": 8, "ffn": 256}
+    server = {"exchange": "all_to_all", "max_num_batched_tokens": 4096}
+    cluster = {"cluster": {"preset": "dgx-h100", "num_nodes": 2}}
+
+    def ttft_s(**more):
+        raw = scenario_of(requests, model=model, parallel=parallel, gpus=8, server={**server, **more}).raw | cluster
+        return simulate_scenario(Scenario.validated(raw)).metrics["ttft_mean_s"]
+
+    assert ttft_s(two_batch_overlap={}) < 0.95 * ttft_s()
+    assert ttft_s(two_batch_overlap={"prefill_tokens": 8192}) == ttft_s()
+
+
+def test_drafts_make_tokens_faster_as_far_as_they_are_kept_and_cost_time_where_none_is():
+    requests = {"concurrency": 4, "count": 16, "input": 64, "output": 60}
+    plain, kept, lost = (
+        run(requests, server={"speculation": spec} if spec else {}).metrics["tpot_mean_s"]
+        for spec in (None, *({"num_tokens": 3, "acceptance_length": length} for length in (3.5, 1.0)))
+    )
+    assert kept < plain < lost
+
+
 @pytest.mark.parametrize(
     ("what", "words"),
     [
+        (
+            {"server": {"speculation": {"num_tokens": 1, "acceptance_length": 2.5}}},
+            "must be at most 1 + num_tokens = 2",
+        ),
+        (
+            {"server": {"speculation": {"num_tokens": 1, "acceptance_length": 1.5}, "step_times": "full"}},
+            "workload.server.speculation must be left out with workload.server.step_times: full",
+        ),
+        (
+            {"server": {"two_batch_overlap": {}}},
+            "two_batch_overlap must be left out where data-parallel ranks exchange",
+        ),
+        ({"server": {"receive_interval": 30}}, "receive_interval must be 1 with policy vllm"),
+        ({"server": {"routing_steps": 30}}, "routing_steps must be left out of a dense model"),
+        ({"sections": {"placement": {"kind": "random"}}}, "placement must be left out of a dense model"),
+        (
+            {"model": MOE, "sections": {"placement": {"kind": "eplb", "moves": True}}},
+            "placement.moves must be false with workload.kind serving",
+        ),
+        (
+            {
+                "model": MOE,
+                "parallel": {"dp": 2, "ep": 2},
+                "gpus": 2,
+                "sections": {"placement": {"kind": "eplb", "replicas": 1}},
+            },
+            "placement.replicas must give all EP = 2 ranks equally many of 9 slots",
+        ),
+        (
+            {"model": MOE, "sections": {"routing": {"capacity_factor": 1.25}}},
+            "routing.capacity_factor must be left out with workload.kind serving",
+        ),
         ({"requests": {**DRAWN, "concurrency": 4}}, "workload.requests.concurrency must be left out with arrival"),
         ({"requests": {"arrival": "poisson", "rate": "5/s", "count": 4}}, "workload.requests.input must be given"),
         ({"requests": {**DRAWN, "rate": "fast"}}, "must be requests a second or minute"),
