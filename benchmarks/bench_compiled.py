@@ -29,6 +29,9 @@ CASES: dict[str, Callable[[], Plan]] = {
     "64 different lanes": lambda: FlatSwitchPlan(replace(STEP, num_stages=1, slowness=FACTORS)),
     "ep16_tp16_pp4, one batch": pipeline_plan(work_of("ep16_tp16_pp4", "workload.batches=1")),
     "ep64_tp16_pp4, one batch": pipeline_plan(work_of("ep64_tp16_pp4", "workload.batches=1")),
+    "ep64_tp16_pp4, one batch, flow by flow": pipeline_plan(
+        work_of("ep64_tp16_pp4", "workload.batches=1", "network.fidelity=flow")
+    ),
 }
 
 

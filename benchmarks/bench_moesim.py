@@ -5,12 +5,13 @@ import time
 from measuring import Row, bare_timeout_s, note, run_fresh, run_rounds
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from sim.results.accounts import categories_by_kind
-from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
+from sim.studies.search.branch import simulate_candidate
+from sim.studies.search.space import Candidate
 from sim.studies.stress.grid import build_grid
 from sim.studies.stress.points import run_grid
+from workloads.strategy import Strategy
 
 COMMAND = ("-c", "from sim.cli import main; main()")
 STRESS_CORES = 2
@@ -22,6 +23,8 @@ CANDIDATES = {
     "EP64_TP1_PP1_DP64": 2,
 }
 """Strategy -> microbatches, of strategies that are legal on 64 GPUs."""
+MANY_RUNS = 1000
+"""Runs of a long search, for which the compiled kernel pays."""
 
 
 def test_run(benchmark: BenchmarkFixture) -> None:
@@ -38,7 +41,7 @@ def test_help(benchmark: BenchmarkFixture) -> None:
 
 
 def test_candidate(benchmark: BenchmarkFixture) -> None:
-    """A legal strategy on 64 GPUs, one forward batch, in a process that has run others: all that a study needs."""
+    """A legal strategy on 64 GPUs, one forward batch, in a process that has run others, as a search runs it."""
     document = load_scenario(
         "ep64_tp16_pp4", overrides=["claims=[]", "alternatives=[]", "rivals=[]", "workload.batches=1"]
     )
@@ -53,11 +56,19 @@ def test_candidate(benchmark: BenchmarkFixture) -> None:
 
 
 def candidate_s(document: Scenario, strategy: str) -> float:
-    """Return the time from a strategy to all of its metrics."""
+    """Return the time from a strategy to what a search needs of it: step time, memory and account of time."""
     changes = {"parallel.convention": "megatron", "parallel.sp": None, "workload.microbatches": CANDIDATES[strategy]}
     began = time.perf_counter()
-    simulated = simulate_scenario(document.variant({"parallel.strategy": strategy, **changes}), link_timeline=False)
-    categories_by_kind(simulated.run.trace, simulated.stages_ns)
+    scenario = document.variant({"parallel.strategy": strategy, **changes})
+    candidate = Candidate(
+        convention=scenario.spec.parallel.convention,
+        strategy=Strategy.parse(strategy),
+        microbatches=CANDIDATES[strategy],
+        schedule=scenario.spec.schedule.kind,
+        recompute="none",
+        zero=0,
+    )
+    simulate_candidate(scenario, candidate, number=0, runs_alike=MANY_RUNS)
     return time.perf_counter() - began
 
 

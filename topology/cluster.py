@@ -32,7 +32,7 @@ from topology.fabrics.clos import RailOptimised
 from topology.graph_links import GraphLinks
 from topology.graph_paths import GraphPaths
 from topology.link_groups import Inventory
-from topology.links import FlowLinks, LinkLoad
+from topology.links import FlowLinks, LinkLoad, LinkMap
 from topology.nodes import NvSwitchNode
 from topology.pairs import Pairs
 from topology.presets.protocols import Protocol as CommunicationProtocol
@@ -302,10 +302,10 @@ class Cluster:
         """Tell whether traffic among `ranks` [R] may use links that can saturate and that other GPUs use too."""
         return self.formula is None or self.formula.meets_others(ranks, self.can_saturate)
 
-    def link_map(self, ranks: IntArray, others: IntArray) -> IntArray:
-        """Return for each link the link that replaces it when `others` [R] replace `ranks` [R]. Shape [L]."""
+    def link_map(self, ranks: IntArray, others: IntArray) -> LinkMap:
+        """Return the links that traffic among `ranks` [R] can use, and those in their place when `others` [R] are."""
         if self.formula is None:
-            return np.arange(len(self.link_names), dtype=np.intp)
+            return LinkMap(links=np.zeros(0, dtype=np.intp), images=np.zeros(0, dtype=np.intp))
         return self.formula.link_map(ranks, others)
 
     # ---- private -------------------------------------------------------------------------------------------------

@@ -26,7 +26,16 @@ from sim.errors import InvalidValueError
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["FlowLinks", "LinkKind", "LinkLoad", "SharedLinks", "SharedLoad", "add_both_ways", "scattered_numbers"]
+__all__ = [
+    "FlowLinks",
+    "LinkKind",
+    "LinkLoad",
+    "LinkMap",
+    "SharedLinks",
+    "SharedLoad",
+    "add_both_ways",
+    "scattered_numbers",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +177,32 @@ class FlowLinks:
         [0, 0, 1]
         """
         return np.repeat(np.arange(self.first.size - 1), np.diff(self.first))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkMap:
+    """Which links stand in the place of others when GPUs replace others; links that it does not name stay."""
+
+    links: NDArray[np.intp]
+    """Links that are replaced, ascending, each once. Shape [M]."""
+    images: NDArray[np.intp]
+    """The link in the place of each. Shape [M]."""
+
+    def of(self, links: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the link in the place of each of `links` [K].
+
+        >>> LinkMap(links=np.array([2, 5]), images=np.array([12, 15])).of(np.array([5, 3, 7])).tolist()
+        [15, 3, 7]
+        """
+        place, is_replaced = self.places(links)
+        return np.where(is_replaced, self.images[place], links) if self.links.size else links
+
+    def places(self, links: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return where each of `links` [K] stands among those that are replaced, and whether it does."""
+        if not self.links.size:
+            return np.zeros(links.size, dtype=np.intp), np.zeros(links.size, dtype=np.bool_)
+        place = np.minimum(np.searchsorted(self.links, links), self.links.size - 1)
+        return place, self.links[place] == links
 
 
 def scattered_numbers(num: int) -> NDArray[np.uint64]:

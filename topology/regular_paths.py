@@ -27,7 +27,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.links import FlowLinks, LinkLoad
+from topology.links import FlowLinks, LinkLoad, LinkMap
 from topology.pairs import Way
 from topology.regular_links import RegularLinks
 from topology.regular_pairs import RegularPairs
@@ -145,17 +145,20 @@ class RegularPaths:
             return False
         return any(can_saturate[links].any() for links in self.links.of_spines)
 
-    def link_map(self, ranks: IntArray, others: IntArray) -> IntArray:
-        """Return for each link the link that replaces it when `others` [R] replace `ranks` [R]. Shape [L].
+    def link_map(self, ranks: IntArray, others: IntArray) -> LinkMap:
+        """Return the links that traffic among `ranks` [R] can use, and those in their place when `others` [R] are.
 
-        Links that traffic among `ranks` cannot use map to themselves.
+        Time and memory grow with those links, and not with the cluster's.
         """
-        moved = np.arange(self.links.num_links, dtype=np.intp)
-        moved[self.own_links(ranks)] = self.own_links(others)
+        before, after = [self.own_links(ranks)], [self.own_links(others)]
+        leaves, first = np.unique(self.links.leaves[ranks], return_index=True)
         for links in self.links.of_spines:
             if links.size:
-                moved[links[self.links.leaves[ranks]]] = links[self.links.leaves[others]]
-        return moved
+                before.append(links[leaves])
+                after.append(links[self.links.leaves[others[first]]])
+        links, images = (np.concatenate([of.ravel() for of in found]) for found in (before, after))
+        order = np.argsort(links)
+        return LinkMap(links=links[order], images=images[order])
 
     # ---- private -------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ What the scenario leaves open is filled in here and noted as an assumption, with
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
@@ -45,11 +46,16 @@ _MAX_BYTES: Final = 1 << 26
 class Built:
     """Work, and what had to be assumed or is worth a warning."""
 
+    scenario: Scenario
+    """What the work was built from."""
     work: Work
-    assumptions: list[Assumption] = field(default_factory=list)
-    """Facts filled in."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know."""
+
+    @cached_property
+    def assumptions(self) -> list[Assumption]:
+        """Facts filled in, looked for when they are first read."""
+        return assumptions_of(self.scenario, self.work)
 
 
 def build(scenario: Scenario) -> Built:
@@ -202,9 +208,7 @@ def _build(scenario: Scenario) -> Built:
     check_exchange_overlap(scenario, work)
     check_dispatch(scenario, work)
     try_routing(work)
-    return Built(
-        work=work, assumptions=assumptions_of(scenario, work), warnings=[*cluster.warnings, *warnings_of(work)]
-    )
+    return Built(scenario=scenario, work=work, warnings=[*cluster.warnings, *warnings_of(work)])
 
 
 def _documents_of(workload: ForwardWorkload | TrainingWorkload) -> Lengths | None:

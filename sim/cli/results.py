@@ -28,9 +28,9 @@ def list_command(store: str, *, as_json: bool) -> None:
 def show_command(store: str, key: str, *, as_json: bool) -> None:
     """Show one point."""
     with Store(store, must_exist=True) as kept:
-        found = kept.matching(key)
+        found = kept.matching(key) if key else []
         if len(found) != 1:
-            problem = f"{key}, which {len(found)} points have" if found else key
+            problem = f"{key}, which several points have" if found else key or "an empty text"
             hint = "Write more of it." if found else "`moesim results export` writes the keys of all points."
             raise InvalidValueError("KEY", "be the key of a point of the store, or its start", problem, hint)
         row = found[0]

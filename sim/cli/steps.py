@@ -144,10 +144,11 @@ def output_file(text: str, suffixes: Sequence[str]) -> Path:
     OutputError
         The file could not be written.
     """
-    file = named_path("--output", text, "-o out.png")
+    example = f"-o out{'.png' if '.png' in suffixes else suffixes[0]}"
+    file = named_path("--output", text, example)
     if file.suffix not in suffixes:
         rule = f"end in one of {', '.join(suffixes)}"
-        raise InvalidValueError(field="--output", rule=rule, value=text, hint="For example: -o out.png")
+        raise InvalidValueError(field="--output", rule=rule, value=text, hint=f"For example: {example}")
     if not _exists(file.parent, output=file):
         raise OutputError(file=str(file), reason="No such folder", hint="Make its folder, or choose another.")
     _check_folder(file.parent, output=file)

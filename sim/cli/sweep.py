@@ -80,6 +80,8 @@ def sweep_command(
     if file is not None:
         write_whole(file, lambda path: _write(data, path))
         written = {**written, "picture" if file.suffix in PICTURES else "table": str(file)}
+    if data["store"] is not None:
+        written = {**written, "store": data["store"]}
     print_result(data, print_sweep, as_json=as_json, written=written)
     return 1 if data["num_problems"] == len(data["rows"]) else 0
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from sim.engine.deadlock import Wait
 from sim.engine.host import Host
-from sim.engine.network.batch import Batch
+from sim.engine.network.contention import Batch
 from sim.engine.run_state import Rendezvous, RunState
 from sim.engine.stream import RunCollective, Started, Steps, Streams
 from sim.plan.ops import NO_LAYER, AwaitStream, Collective, Compute, HostWork, Op, RendezvousKey, Service

@@ -20,7 +20,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import Clock
-from sim.engine.network.batch import Batch
+from sim.engine.network.contention import Batch
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.recorder import Recorder

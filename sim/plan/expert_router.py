@@ -48,7 +48,7 @@ _Batch = dict[tuple[int, int], "RoutedLayer"]
 
 MOST_COUNTS = 2**16
 """Counts that are routed in one batch, 0.5 MB; the byte matrices by class of path are several times that."""
-MOST_LAYERS_OF_RANKS = 2**17
+MOST_LAYERS_OF_RANKS = 2**19
 """Layers of ranks that are kept, over all lanes, at some 200 bytes each."""
 MOST_KEPT_LAYERS_OF_RANKS = 2**18
 """Layers of ranks that training keeps from forward passes for their backward passes, over all lanes."""

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sim.build.work import Work
 from sim.plan.expert_routing import copies_drawn
 from sim.plan.ops import Transfer
-from topology.links import LinkLoad, SharedLinks, scattered_numbers
+from topology.links import LinkLoad, LinkMap, SharedLinks, scattered_numbers
 
 __all__ = ["Folding", "equivalent_lanes"]
 
@@ -52,7 +52,7 @@ class _Spread(NamedTuple):
 class Folding:
     """Which lane runs for which."""
 
-    def __init__(self, lane_of: IntArray, lane_ranks: IntArray, link_map: Callable[[int], IntArray]) -> None:
+    def __init__(self, lane_of: IntArray, lane_ranks: IntArray, link_map: Callable[[int], LinkMap]) -> None:
         """Fold lanes.
 
         Parameters
@@ -62,7 +62,7 @@ class Folding:
         lane_ranks
             Ranks of each lane. Shape [stages, lanes, lane_size].
         link_map
-            The link of a lane at the same position as each link of the lane that runs for it. Shape [L].
+            The link of a lane at the same position as each link of the lane that runs for it.
         """
         self.lane_of, self._lane_ranks = lane_of, lane_ranks
         self.num_of = np.bincount(lane_of, minlength=lane_of.size)
@@ -71,7 +71,7 @@ class Folding:
         for lane in range(lane_of.size):
             self._home[lane_ranks[:, lane]] = lane
         self._counts: dict[Transfer, int] = {}
-        self._moved: dict[int, tuple[IntArray, IntArray]] = {}
+        self._moved: dict[int, tuple[LinkMap, IntArray]] = {}
         self._spreads: dict[tuple[int, bytes], _Spread] = {}
 
     @property
@@ -113,11 +113,11 @@ class Folding:
         """Return the links of all lanes that `lane` runs for, in the place of `links` of its own [K]."""
         key = (lane, links.tobytes())
         if key not in self._spreads:
-            place, elsewhere = self._links_of(lane)
-            at = place[links]
-            moved = np.where(at >= 0, elsewhere[:, at], links).ravel()  # lane by lane, each in the order of `links`
+            own, elsewhere = self._links_of(lane)
+            place, is_own = own.places(links)
+            moved = np.where(is_own, elsewhere[:, place], links).ravel()  # lane by lane, each in the order of `links`
             source = np.tile(np.arange(links.size), len(elsewhere))
-            is_found = np.zeros(place.size, dtype=np.bool_)
+            is_found = np.zeros(int(moved.max(initial=-1)) + 1, dtype=np.bool_)
             is_found[moved] = True
             found, index = np.flatnonzero(is_found), (np.cumsum(is_found) - 1)[moved]
             number_of = np.zeros(found.size, dtype=np.uint64)  # of what a link carries
@@ -131,20 +131,11 @@ class Folding:
             )
         return self._spreads[key]
 
-    def _links_of(self, lane: int) -> tuple[IntArray, IntArray]:
-        """Return which links of `lane` are others on the lanes that it runs for, and which these are.
-
-        The number of each link among those that differ, or -1 [L], and the links in their place [lanes, differing].
-        """
+    def _links_of(self, lane: int) -> tuple[LinkMap, IntArray]:
+        """Return the links of `lane`, and the links in their place on each of the lanes that it runs for [lanes, M]."""
         if lane not in self._moved:
             maps = [self._link_map(int(other)) for other in np.flatnonzero(self.lane_of == lane)]
-            differs = np.zeros(maps[0].size, dtype=np.bool_)
-            for of_other in maps:
-                differs |= of_other != np.arange(of_other.size)
-            moved = np.flatnonzero(differs)
-            place = np.full(differs.size, -1)
-            place[moved] = np.arange(moved.size)
-            self._moved[lane] = (place, np.stack([of_other[moved] for of_other in maps]))
+            self._moved[lane] = (maps[0], np.stack([of_other.images for of_other in maps]))
         return self._moved[lane]
 
 

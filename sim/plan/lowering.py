@@ -47,7 +47,7 @@ from workloads.kernels import Kernel, backward_of
 from workloads.layers import embedding_backward, embedding_block, head_block
 from workloads.schedules import Pass, PipelineOrder
 
-__all__ = ["Lowering", "slow_down"]
+__all__ = ["Lowering", "passes_differ", "slow_down"]
 
 _NCCL_KINDS = frozenset({"tp", "dp", "cp"})
 _EXCHANGE_KINDS = frozenset(operation.kind for operation in OPERATIONS.values() if operation.is_exchange)
@@ -82,8 +82,7 @@ class Lowering:
         self._host = HostLowering(work) if work.runtime.has_host else None
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
-        has_drawn_experts = not work.has_balanced_routing and work.model.num_moe_layers > 0
-        self._is_drawn = has_drawn_experts or work.documents is not None
+        self._passes_differ = passes_differ(work)
         self._issued_ops: dict[tuple[tuple[Op, ...], str, int], tuple[Op, ...]] = {}
         self._taking_sms: dict[Collective, Collective] = {}
         self._slowing_transfers: dict[Transfer, Transfer] = {}
@@ -104,7 +103,7 @@ class Lowering:
             ops = self.overlap.with_exchanges(position, pass_, ops, self._running_lanes())
         if self.work.placement.moves:
             ops = (*self._relocation(position, pass_), *ops)
-        if self._is_drawn:
+        if self._passes_differ:
             return self._issued(position, pass_, ops)
         key = (ops, pass_.kind, self._model_chunk(position, pass_))
         if key not in self._issued_ops:
@@ -182,7 +181,7 @@ class Lowering:
 
     def _compute_and_exchange(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass through a model chunk, made once where they do not depend on the microbatch."""
-        if self._is_drawn:  # the ops of a microbatch are needed once or twice: do not keep them
+        if self._passes_differ:  # the ops of a microbatch are needed once or twice: do not keep them
             return self.chunk_ops(position, pass_, is_split=is_split)
         key = (position, pass_.kind, pass_.chunk, is_split)
         if key not in self._passes:
@@ -291,6 +290,11 @@ class Lowering:
             else:
                 joined.append(op)
         return tuple(joined)
+
+
+def passes_differ(work: Work) -> bool:
+    """Tell whether every pass has operations of its own: its tokens choose experts, or its documents are drawn."""
+    return (not work.has_balanced_routing and work.model.num_moe_layers > 0) or work.documents is not None
 
 
 def slow_down(ops: tuple[Op, ...], ranks: NDArray[np.intp], speeds: NDArray[np.float64]) -> tuple[Op, ...]:

@@ -28,6 +28,7 @@ from sim.plan.ops import (
     inputs_of,
     target_of,
 )
+from topology.links import LinkMap
 from workloads.memory import activation_bytes_per_microbatch, weight_pass_bytes_per_microbatch
 from workloads.schedules import (
     Pair,
@@ -75,7 +76,7 @@ class PipelinePlan:
         self.num_sms = cluster.device.num_sms if takes_sms else self.costs.num_sms
         self.lowering = Lowering(work, self.costs, lambda: self._running_lanes, lambda: self.pipeline_order)
         self._folds = folds
-        self._hops: dict[tuple[int, int, int, int], Transfer] = {}
+        self._hops: dict[tuple[int, int, str, int], tuple[int, Transfer] | None] = {}
 
     @cached_property
     def folding(self) -> Folding | None:
@@ -131,14 +132,13 @@ class PipelinePlan:
 
     def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
-        work = self.work
-        target = target_of(self.pipeline_order.layout, stage, pass_)
-        if target is None:
+        key = (stage, lane, pass_.kind, pass_.chunk)  # where it goes does not depend on the microbatch
+        if key not in self._hops:
+            self._hops[key] = self._hop(stage, lane, pass_)
+        if (hop := self._hops[key]) is None:
             return ()
-        model_chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
-        num_states = work.num_hidden_states_after(model_chunk if pass_.kind == "F" else model_chunk - 1)
-        transfer = self._hop(stage, target, lane, num_states)
-        blocks = not work.runtime.overlap_p2p
+        target, transfer = hop
+        blocks = not self.work.runtime.overlap_p2p
         return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer, blocks=blocks),)
 
     def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
@@ -153,15 +153,16 @@ class PipelinePlan:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _hop(self, stage: int, target: int, lane: int, num_states: int) -> Transfer:
-        """Return the transfer of some hidden states of a microbatch to another stage, priced once."""
-        if (stage, target, lane, num_states) not in self._hops:
-            work, ranks = self.work, self.lane_ranks
-            num_elements = num_states * work.rank_tokens * work.model.hidden
-            num_bytes = num_elements * work.model.dtype_bytes / work.mesh.strategy.tp
-            transfer = self.costs.transfers.send(ranks[stage, lane], ranks[target, lane], num_bytes, group=lane)
-            self._hops[stage, target, lane, num_states] = transfer
-        return self._hops[stage, target, lane, num_states]
+    def _hop(self, stage: int, lane: int, pass_: Pass) -> tuple[int, Transfer] | None:
+        """Return the stage that the output of a pass is sent to, and the transfer; None where it is not sent."""
+        work, target = self.work, target_of(self.pipeline_order.layout, stage, pass_)
+        if target is None:
+            return None
+        model_chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
+        num_states = work.num_hidden_states_after(model_chunk if pass_.kind == "F" else model_chunk - 1)
+        num_bytes = num_states * work.rank_tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
+        ranks = self.lane_ranks[:, lane]
+        return target, self.costs.transfers.send(ranks[stage], ranks[target], num_bytes, group=lane)
 
     def _lower(self, stage: int, lane: int, pass_: Pass) -> tuple[Op, ...]:
         is_split = pass_.kind == "B" and self.pipeline_order.is_split(stage, pass_)
@@ -186,8 +187,8 @@ class PipelinePlan:
         )
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.rank_tokens)) / kept
 
-    def _link_map(self, lane: int) -> NDArray[np.intp]:
-        """Return the link of `lane` at the position of each link of the lane that runs for `lane`. Shape [L]."""
+    def _link_map(self, lane: int) -> LinkMap:
+        """Return the link of `lane` at the position of each link of the lane that runs for `lane`."""
         if self.folding is None:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))

@@ -315,7 +315,7 @@ class TransferCosts:
     def _on_other_ranks(self, first: _Cheapest, ranks: Ranks, group: int) -> Transfer:
         """Return the transfer of `ranks`, which are wired as those of the `first`."""
         own, load = first.transfer.ranks, first.transfer.load
-        links = self.cluster.link_map(own, ranks)[load.links]
+        links = self.cluster.link_map(own, ranks).of(load.links)
         order = np.argsort(links)
         moved = LinkLoad(links=links[order], num_bytes=load.num_bytes[order])
         made = replace(first.transfer, load=moved, group=group, ranks=ranks)

@@ -59,7 +59,7 @@ class CollectiveRun(ScenarioRun):
             find_path_ns=cache(lambda: path_ns(run.trace)),
             stages_ns=stages_ns(run.trace),
             num_nodes=self.work.cluster.num_nodes,
-            assumptions=self.assumptions,
+            find_assumptions=lambda: self.assumptions,
             warnings=[
                 *self.work.cluster.warnings,
                 *warnings_of_racks(self.work.cluster, [self.work.ranks]),

@@ -6,7 +6,7 @@ Model
 
     operations of all runs like this * time of an operation in SimPy's engine  >  time until the kernel runs
 
-A study that runs many scenarios in one process is `auto` unless its scenario says otherwise.
+and never flow by flow, which the kernel cannot run. It is the default.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,25 @@ from sim.engine.compiled.compiler import START_S, has_numba, start_s
 from sim.engine.compiled.run import run_compiled
 from sim.engine.run_state import Plan
 from sim.engine.simulation import Run, run_plan
-from sim.scenario.engine_names import AUTO_ENGINE, DEFAULT_ENGINE
+from sim.scenario.engine_names import DEFAULT_ENGINE, SIMPY_ENGINE
 
 __all__ = ["pays_to_compile", "run_on"]
 
 _OP_S: Final = 10e-6
 """Time of an operation in SimPy's engine: 57 ms over the 5,760 of the reference step (`benchmarks/bench_engine.py`)."""
 
+_SLOWED_OP_S: Final = 40e-6
+"""The same where transfers take SMs, so that kernels are claimed, slowed and issued one by one: 4.5 s over the 98,712
+operations of DeepSeek-V3 on 2,048 GPUs (`benchmarks/scale_cases.py`, experts_1f1b; both engines in one run)."""
 
-def pays_to_compile(num_ops: int) -> bool:
-    """Tell whether the compiled kernel saves more time in so many operations than it takes to begin.
+
+def pays_to_compile(num_ops: int, op_s: float = _OP_S) -> bool:
+    """Tell whether the compiled kernel saves more time in so many operations of `op_s` than it takes to begin.
 
     >>> pays_to_compile(0)
     False
     """
-    return num_ops * _OP_S > start_s() and has_numba()
+    return num_ops * op_s > start_s() and has_numba()
 
 
 def run_on(
@@ -51,11 +55,13 @@ def run_on(
         "keep_ended": keep_ended,
         "links": links,
     }
-    if engine == DEFAULT_ENGINE:
+    if engine == SIMPY_ENGINE:
         return run_plan(plan, **options)
-    if engine == AUTO_ENGINE and not pays_to_compile(num_ops()):
-        run = run_plan(plan, **options)
-        return replace(run, stats=replace(run.stats, why_not_compiled=_why_not(num_ops())))
+    if engine == DEFAULT_ENGINE:
+        op_s = _OP_S if plan.num_sms is None else _SLOWED_OP_S
+        if plan.fidelity == "flow" or not pays_to_compile(num_ops(), op_s):
+            run = run_plan(plan, **options)
+            return replace(run, stats=replace(run.stats, why_not_compiled=_why_not(num_ops() * op_s)))
     return run_compiled(plan, **options)
 
 
@@ -71,8 +77,8 @@ class _Options(TypedDict):
     links: bool
 
 
-def _why_not(num_ops: int) -> str | None:
+def _why_not(saved_s: float) -> str | None:
     """Return what keeps the compiled kernel from paying; None where SimPy's processes are simply quicker."""
-    if num_ops * _OP_S <= START_S["kept"] or not has_numba():
+    if saved_s <= START_S["kept"] or not has_numba():
         return None
     return "no compiled kernel is kept: `--set engine=compiled` makes one, which takes about a minute"

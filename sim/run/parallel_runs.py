@@ -31,7 +31,6 @@ from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import Value
 from sim.run.simulate import simulate_scenario
-from sim.scenario.engine_names import AUTO_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from workloads.routing import ROUTINGS
@@ -271,7 +270,6 @@ def observe(scenario: Scenario, wanted: frozenset[str], limits: Limits, runs_ali
             link_timeline=False,
             links=False,
             limits=limits,
-            engine=AUTO_ENGINE,
             runs_alike=runs_alike,
         )
     except InvalidValueError as error:

@@ -25,7 +25,6 @@ from sim.results.serving import ServingSteps
 from sim.run.engines import run_on
 from sim.run.memory_guard import bounded_memory
 from sim.run.resources import LEAST_LONG_EVENTS, LONG_RUN_S, NO_LIMITS, Limits, Resources
-from sim.scenario.engine_names import DEFAULT_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.time import TimeRangeError
 
@@ -52,8 +51,6 @@ class RunOptions:
     """Whether the bytes between every two GPUs are added up."""
     limits: Limits = NO_LIMITS
     """What the run may need; a run that needs more is refused before it is planned."""
-    engine: str = DEFAULT_ENGINE
-    """Engine where the scenario names none."""
     runs_alike: int = 1
     """About how many runs like this the process has to do, this one among them."""
 
@@ -88,8 +85,8 @@ class Simulated:
     """Batches that were run."""
     num_runs: int = 1
     """Simulations that this took."""
-    assumptions: list[Assumption] = field(default_factory=list)
-    """Facts that the scenario does not give."""
+    find_assumptions: Callable[[], list[Assumption]] = list
+    """Looks for the facts that the scenario does not give."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know."""
     choices: list[Choice] = field(default_factory=list)
@@ -130,6 +127,11 @@ class Simulated:
     def wire_times_s(self) -> dict[str, float]:
         """NIC time of one all-reduce per layer over a batch, by algorithm."""
         return self.find_wire_times_s()
+
+    @property
+    def assumptions(self) -> list[Assumption]:
+        """Facts that the scenario does not give."""
+        return self.find_assumptions()
 
     @property
     def values(self) -> dict[str, Value]:
@@ -207,16 +209,20 @@ class ScenarioRun(ABC):
         return simulated
 
     def run_plan(self, plan: Plan, options: RunOptions, *, keep_ended: bool = False) -> Run:
-        """Run a plan on the engine that the scenario names, or else the options."""
+        """Run a plan on the engine that the scenario names."""
         return run_on(
-            self.scenario.spec.engine if self.scenario.is_given("engine") else options.engine,
+            self.scenario.spec.engine,
             plan,
-            num_ops=lambda: self.minimum_resources().num_ops * options.runs_alike,
+            num_ops=lambda: self.num_ops_alike(options.runs_alike),
             max_events=options.limits.engine_events,
             link_timeline=options.link_timeline,
             keep_ended=keep_ended,
             links=options.links,
         )
+
+    def num_ops_alike(self, runs_alike: int) -> int:
+        """Return how many operations runs like this have that a compiled engine would run."""
+        return self.minimum_resources().num_ops * runs_alike
 
     @abstractmethod
     def _simulate(self, options: RunOptions) -> Simulated:

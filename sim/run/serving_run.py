@@ -86,7 +86,7 @@ class ServingRun(ScenarioRun):
             find_mesh=lambda: {"tp": s.tp, "pp": s.pp, "ep": s.ep, "dp": work.mesh.dp},
             find_explanations=lambda: _explanations(metrics),
             num_nodes=work.cluster.num_nodes,
-            assumptions=work.assumptions,
+            find_assumptions=lambda: work.assumptions,
             warnings=[*work.warnings, *getattr(costs, "warnings", [])],
             requests=_request_rows(work, served),
             steps=steps,

@@ -9,7 +9,6 @@ from sim.run.passes_run import PassesRun
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated
 from sim.run.serving_run import ServingRun
-from sim.scenario.engine_names import DEFAULT_ENGINE
 from sim.scenario.scenario import Scenario
 
 __all__ = ["build_run", "simulate_scenario"]
@@ -42,7 +41,6 @@ def simulate_scenario(
     links: bool = True,
     pairs: bool = False,
     limits: Limits = NO_LIMITS,
-    engine: str = DEFAULT_ENGINE,
     runs_alike: int = 1,
 ) -> Simulated:
     """Build a scenario and simulate it once; the options are those of `RunOptions`."""
@@ -52,7 +50,6 @@ def simulate_scenario(
         links=links,
         pairs=pairs,
         limits=limits,
-        engine=engine,
         runs_alike=runs_alike,
     )
     return build_run(scenario).simulate(options)

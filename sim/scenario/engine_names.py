@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["AUTO_ENGINE", "DEFAULT_ENGINE", "ENGINES"]
+__all__ = ["DEFAULT_ENGINE", "ENGINES", "SIMPY_ENGINE"]
 
-DEFAULT_ENGINE: Final = "simpy"
-AUTO_ENGINE: Final = "auto"
+SIMPY_ENGINE: Final = "simpy"
+DEFAULT_ENGINE: Final = "auto"
 ENGINES: Final[Mapping[str, str]] = {
-    DEFAULT_ENGINE: "SimPy's processes: the reference, and the default of a single run",
+    SIMPY_ENGINE: "SimPy's processes: the reference",
     "compiled": "the same events in arrays, compiled by numba; SimPy's processes for what it cannot run",
-    AUTO_ENGINE: "compiled where that saves more time than it takes to begin: the default of studies",
+    DEFAULT_ENGINE: "compiled where that saves more time than it takes to begin: the default",
 }
 """Name -> what it is."""

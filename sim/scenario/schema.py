@@ -86,7 +86,7 @@ class ScenarioSpec(Section):
     jitter: JitterSection = JitterSection()
     """How much the times of passes vary from pass to pass and from rank to rank; absent: not at all."""
     engine: Annotated[str, name_of(lambda: ENGINES)] = DEFAULT_ENGINE
-    """What runs the events. Default: simpy, and auto in studies."""
+    """What runs the events. Default: auto."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1

@@ -27,7 +27,6 @@ from sim.results.memory import most_in_flight
 from sim.results.quantities import format_quantity
 from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
-from sim.scenario.engine_names import AUTO_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
 from sim.studies.chunks import under_schedule
@@ -202,7 +201,6 @@ def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
             scenario.variant(changes),
             link_timeline=False,
             links=False,
-            engine=AUTO_ENGINE,
             runs_alike=len(SCHEDULES),
         )
     except InvalidValueError as error:

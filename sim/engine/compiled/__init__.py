@@ -3,8 +3,9 @@
 Contents
 --------
 - `sim.engine.compiled.run`: a plan in, a trace out, by the kernel.
-- `sim.engine.compiled.arrays`: a plan as arrays; `layout`: how they stand in two arrays of numbers.
+- `sim.engine.compiled.arrays`: a plan as arrays, of `columns`; `layout`: how they stand in two arrays of numbers.
 - The kernel: `events` (the queue, the record), `ranks`, `sharing` and `transfers` (the network), `programs`, `lanes`,
   `loop`; `compiler`: numba, if it is there.
+- `sim.engine.compiled.flows`: the network flow by flow, which is SimPy's, in the kernel's time.
 - `sim.engine.compiled.record`: what the kernel has written down, as the columns of a trace.
 """

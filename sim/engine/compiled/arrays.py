@@ -5,14 +5,14 @@ each pass once: a run that the kernel gives up is run again, by SimPy's engine, 
 """
 
 import time
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.compiled import layout as at
+from sim.engine.compiled.columns import OP_COLUMNS, NetworkColumns, OpRow, Table, joined
 from sim.engine.run_state import Plan
 from sim.engine.trace import KINDS
 from sim.plan.folding import Folding
@@ -127,6 +127,8 @@ class ArrayPlan:
     """Ops that lanes run."""
     most_transfers: int
     """Most transfers of a batch."""
+    plan: KeptPlan
+    """The plan."""
 
 
 def lower_plan(plan: KeptPlan) -> ArrayPlan:
@@ -137,30 +139,10 @@ def lower_plan(plan: KeptPlan) -> ArrayPlan:
     NotLoweredError
         The kernel cannot run it.
     """
-    if plan.fidelity != "bulk":
-        raise NotLoweredError(f"network.fidelity {plan.fidelity} is simulated by SimPy's engine alone")
     return _Lowering(plan).run()
 
 
 # ---- private ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True, eq=False)
-class _Table:
-    """Columns that grow row by row."""
-
-    names: tuple[int, ...]
-    rows: list[tuple[int, ...]] = field(default_factory=list)
-
-    def add(self, *values: int) -> int:
-        """Add a row; return its number."""
-        self.rows.append(values)
-        return len(self.rows) - 1
-
-    def columns(self) -> dict[int, IntArray]:
-        """Return the columns."""
-        table = np.array(self.rows, dtype=np.int64).reshape(-1, len(self.names))
-        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(self.names)}
 
 
 class _Lowering:
@@ -189,14 +171,14 @@ class _Lowering:
         self._meetings: dict[tuple[object, ...], int] = {}
         self._meeting_sizes: list[int] = []
         self._joint: dict[int, int] = {}
-        self._step_table = _Table(
+        self._step_table = Table(
             (at.STEP_FIRST_INPUT, at.STEP_END_INPUT, at.STEP_SIDE, at.STEP_NUM_SIDES, at.STEP_YIELDS)
         )
-        self._side_table = _Table((at.SIDE_FIRST_OP, at.SIDE_END_OP, at.SIDE_FIRST_PASS, at.SIDE_END_PASS))
-        self._pass_table = _Table((at.PASS_KIND, at.PASS_KEY, at.PASS_FIRST_SEND, at.PASS_END_SEND))
-        self._send_table = _Table((at.SEND_TARGET, at.SEND_KEY, at.SEND_TRANSFER, at.SEND_BLOCKS))
-        self._op_table = _Table(_OP_COLUMNS)
-        self._kernel_table = _Table((at.KERNEL_NS, at.KERNEL_ISSUE_NS, at.KERNEL_DURATIONS, at.KERNEL_KIND))
+        self._side_table = Table((at.SIDE_FIRST_OP, at.SIDE_END_OP, at.SIDE_FIRST_PASS, at.SIDE_END_PASS))
+        self._pass_table = Table((at.PASS_KIND, at.PASS_KEY, at.PASS_FIRST_SEND, at.PASS_END_SEND))
+        self._send_table = Table((at.SEND_TARGET, at.SEND_KEY, at.SEND_TRANSFER, at.SEND_BLOCKS))
+        self._op_table = Table(OP_COLUMNS)
+        self._kernel_table = Table((at.KERNEL_NS, at.KERNEL_ISSUE_NS, at.KERNEL_DURATIONS, at.KERNEL_KIND))
         self._inputs: list[int] = []
         self._op_transfers: list[int] = []
         self._durations: list[IntArray] = []
@@ -226,12 +208,12 @@ class _Lowering:
             at.LANE_RANKS: ranks.ravel(),
             at.INPUT_KEY: np.array(self._inputs, dtype=np.int64),
             at.OP_TRANSFER: np.array(self._op_transfers, dtype=np.int64),
-            at.DURATION_NS: _joined(self._durations, np.int64),
-            at.SERVICE_RANK: _joined([op.ranks for op in self._services], np.int64),
-            at.SERVICE_NS: _joined([op.duration_ns for op in self._services], np.int64),
+            at.DURATION_NS: joined(self._durations, np.int64),
+            at.SERVICE_RANK: joined([op.ranks for op in self._services], np.int64),
+            at.SERVICE_NS: joined([op.duration_ns for op in self._services], np.int64),
             **self._meeting_columns(),
         }
-        network = _NetworkColumns(self.plan, self.transfers)
+        network = NetworkColumns(self.plan, self.transfers)
         ints |= network.ints() | self._joint_columns(ranks)
         return ArrayPlan(
             ints=ints,
@@ -246,6 +228,7 @@ class _Lowering:
             columns=network.links,
             num_stage_ops=self.num_stage_ops,
             most_transfers=_most_transfers(ints),
+            plan=self.plan,
         )
 
     # ---- steps ---------------------------------------------------------------------------------------------------
@@ -363,18 +346,18 @@ class _Lowering:
             row = self._collective_row(op)
         elif isinstance(op, AwaitStream):
             label = -1 if op.label is None else self._label(op.stream, op.label)
-            row = _OpRow(at.AWAIT, stream=self._stream(op.stream), label=label)
+            row = OpRow(at.AWAIT, stream=self._stream(op.stream), label=label)
         elif isinstance(op, HostWork):
-            row = _OpRow(at.HOST_WORK, ns=op.work_ns, waits=int(op.waits))
+            row = OpRow(at.HOST_WORK, ns=op.work_ns, waits=int(op.waits))
         else:
             first = self._num_service_ranks
             self._num_service_ranks += op.ranks.size
             self._services.append(op)
             kind = _KIND_CODE[op.kind]
-            row = _OpRow(at.SERVE, kind=kind, first_rank=first, end_rank=self._num_service_ranks, counts=1)
+            row = OpRow(at.SERVE, kind=kind, first_rank=first, end_rank=self._num_service_ranks, counts=1)
         self._op_table.rows.append(row)
 
-    def _compute_row(self, op: Compute) -> "_OpRow":
+    def _compute_row(self, op: Compute) -> OpRow:
         rows, kernels = self._kernel_table.rows, op.kernels
         first, durations = len(rows), -1
         if op.issue_ns:
@@ -388,7 +371,7 @@ class _Lowering:
         if self.needs_ranks and durations < 0:
             durations = self._duration_row(op.total_ns)
         counts = op.tokens_routed or op.tokens_dropped or op.tokens_padded or op.tokens_rerouted
-        return _OpRow(
+        return OpRow(
             at.ISSUED_COMPUTE if op.issue_ns else at.COMPUTE,
             kind=_KIND_CODE[kernels[-1].kind],
             ns=sum(op.slowest_ns),
@@ -399,7 +382,7 @@ class _Lowering:
             counts=int(bool(counts) or op.expert_tokens is not None),
         )
 
-    def _collective_row(self, op: Collective) -> "_OpRow":
+    def _collective_row(self, op: Collective) -> OpRow:
         first = len(self._op_transfers)
         self._op_transfers += [self._transfer(transfer) for transfer in op.transfers]
         meeting = -1
@@ -410,7 +393,7 @@ class _Lowering:
                 self._meeting_sizes.append(len(op.rendezvous.members))
             for number in self._op_transfers[first:]:
                 self._joint.setdefault(number, len(self._joint))
-        return _OpRow(
+        return OpRow(
             at.COLLECTIVE,
             kind=_KIND_CODE[op.kind],
             first_transfer=first,
@@ -486,112 +469,7 @@ class _Lowering:
             at.MOST_KERNELS: int(issued.max(initial=0)),
             at.SHARES_COMPUTE: int(self.plan.shares_compute),
             at.NUM_SMS: self.plan.num_sms or 0,
-        }
-
-
-class _OpRow(NamedTuple):
-    """An op as numbers; its fields are the columns of `_OP_COLUMNS`, in their order."""
-
-    type_: int
-    kind: int = 0
-    ns: int = 0
-    slowest: int = 0
-    durations: int = -1
-    first_kernel: int = 0
-    end_kernel: int = 0
-    counts: int = 0
-    first_transfer: int = 0
-    end_transfer: int = 0
-    stream: int = -1
-    label: int = -1
-    issue_ns: int = 0
-    meeting: int = -1
-    waits: int = 0
-    first_rank: int = 0
-    end_rank: int = 0
-
-
-_OP_COLUMNS = (
-    at.OP_TYPE,
-    at.OP_KIND,
-    at.OP_NS,
-    at.OP_SLOWEST,
-    at.OP_DURATIONS,
-    at.OP_FIRST_KERNEL,
-    at.OP_END_KERNEL,
-    at.OP_COUNTS,
-    at.OP_FIRST_TRANSFER,
-    at.OP_END_TRANSFER,
-    at.OP_STREAM,
-    at.OP_LABEL,
-    at.OP_ISSUE_NS,
-    at.OP_MEETING,
-    at.OP_WAITS,
-    at.OP_FIRST_RANK,
-    at.OP_END_RANK,
-)
-
-
-class _NetworkColumns:
-    """Transfers as the kernel sees them: sparse rows over the links that can saturate."""
-
-    def __init__(self, plan: KeptPlan, transfers: Sequence[Transfer]) -> None:
-        self._plan, self._transfers = plan, transfers
-        capacity = plan.capacity_bytes_per_s
-        can_saturate = plan.can_saturate | (capacity <= 0)
-        self.links = np.flatnonzero(can_saturate)
-        self._sizes = np.array([transfer.load.links.size for transfer in transfers], dtype=np.int64)
-        self._all_links = _joined([transfer.load.links for transfer in transfers], np.int64)
-        num_bytes = _joined([transfer.load.num_bytes for transfer in transfers], np.float64)
-        self._flow_bytes = np.array([transfer.flow_bytes for transfer in transfers], dtype=np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):  # of links without capacity: nothing flows there
-            self._loaded = num_bytes / np.repeat(self._flow_bytes, self._sizes) / capacity[self._all_links]
-        self._is_kept = can_saturate[self._all_links]
-        self._dead = np.bincount(
-            np.repeat(np.arange(self._sizes.size), self._sizes),
-            weights=capacity[self._all_links] <= 0,
-            minlength=self._sizes.size,
-        )
-        self._column = np.cumsum(can_saturate) - 1
-
-    def ints(self) -> dict[int, IntArray]:
-        """Return the columns of integers."""
-        transfers = self._transfers
-        owner = np.repeat(np.arange(self._sizes.size), self._sizes)[self._is_kept]
-        sizes = np.bincount(owner, minlength=self._sizes.size)
-        ends = np.cumsum(sizes)
-        # a rank that sends and receives gives its SMs once
-        taking = [np.unique(transfer.ranks) if transfer.num_sms else transfer.ranks[:0] for transfer in transfers]
-        rank_ends = np.cumsum(_whole(ranks.size for ranks in taking))
-        return {
-            at.FIRST_LINK: ends - sizes,
-            at.END_LINK: ends,
-            at.LINK: self._column[self._all_links[self._is_kept]],
-            at.LATENCY_NS: _whole(transfer.latency_ns for transfer in transfers),
-            at.ALONE_NS: _whole(transfer.alone_ns for transfer in transfers),
-            at.IS_DEAD: (self._dead > 0).astype(np.int64),
-            at.TRANSFER_SMS: _whole(transfer.num_sms for transfer in transfers),
-            at.FIRST_RANK: rank_ends - _whole(ranks.size for ranks in taking),
-            at.END_RANK: rank_ends,
-            at.SM_RANK: _joined(taking, np.int64),
-        }
-
-    def floats(self) -> dict[int, NDArray[np.float64]]:
-        """Return the columns of floats."""
-        count = None if self._plan.folding is None else self._plan.folding.count
-        own = np.array([1.0 / transfer.most_bytes_per_s for transfer in self._transfers], dtype=np.float64)
-        busiest = np.zeros(self._sizes.size)
-        has_links = self._sizes > 0
-        if has_links.any():
-            first = (np.cumsum(self._sizes) - self._sizes)[has_links]
-            busiest[has_links] = np.maximum.reduceat(self._loaded, first)
-        total = [transfer.total_bytes * (1 if count is None else count(transfer)) for transfer in self._transfers]
-        return {
-            at.FLOW_BYTES: self._flow_bytes,
-            at.BUSIEST: np.maximum(busiest, own),
-            at.OWN_WEIGHT: own,
-            at.TOTAL_BYTES: np.array(total, dtype=np.float64),
-            at.WEIGHT: self._loaded[self._is_kept],
+            at.IS_FLOW: int(self.plan.fidelity == "flow"),
         }
 
 
@@ -604,11 +482,3 @@ def _most_transfers(ints: dict[int, IntArray]) -> int:
 
 def _is_barrier(op: Op) -> bool:
     return isinstance(op, Collective) and op.rendezvous is not None and op.rendezvous.is_barrier
-
-
-def _joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
-
-
-def _whole(values: Iterable[int]) -> IntArray:
-    return np.fromiter(values, dtype=np.int64)

@@ -80,6 +80,9 @@ CLAIM_RANKS: Final = next(_slot)  # most ranks of a claim
 MOST_KERNELS: Final = next(_slot)  # of an op that the host issues kernel by kernel
 SHARES_COMPUTE: Final = next(_slot)
 NUM_SMS: Final = next(_slot)  # of a rank; 0 where no transfer takes any
+IS_FLOW: Final = next(_slot)  # whether another network moves transfers, flow by flow
+NUM_TO_MAKE: Final = next(_slot)  # events that it makes, and transfers that it has ended: see `answer_flows`
+NUM_TO_END: Final = next(_slot)
 
 # ---- columns of the plan ------------------------------------------------------------------------------------------
 
@@ -246,6 +249,7 @@ MET_COMPONENT: Final = next(_slot)
 FREE_MEMBERS: Final = next(_slot)  # while rates are solved
 STOPPED: Final = next(_slot)
 ENDED_PLACE: Final = next(_slot)
+TO_MAKE: Final = next(_slot)  # time, priority and number of each event that the network of flows makes
 PIECE_HEAD: Final = next(_slot)
 PIECE_TAIL: Final = next(_slot)
 PIECE_PARENT: Final = next(_slot)
@@ -346,6 +350,7 @@ FIRST_COLUMN: Final = FIRST_STEP
 RUNS: Final = 0
 HAS_RUN: Final = 1  # no events are left
 NEEDS_MEMORY: Final = 2  # a column is nearly full: make it longer, and go on
+ASKS: Final = 4  # an event is for the network of flows: let it answer, and go on
 GAVE_UP: Final = 3  # a deadlock, a dead link, a limit: what SimPy's engine says in words
 
 # kinds of events
@@ -360,6 +365,8 @@ EMPTY_ENDS: Final = 7  # a batch without transfers
 MEETING_BEGINS: Final = 8
 CLAIM_ENDS: Final = 9
 CHECK_SMS: Final = 10
+FLOWS_START: Final = 11  # a place: those behind it start as well
+OF_FLOWS: Final = 12
 KIND_BITS: Final = 4
 
 # priorities of events: as SimPy's and `sim.engine.clock` have them

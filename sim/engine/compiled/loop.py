@@ -146,6 +146,18 @@ def process(m: IntArray, f: FloatArray) -> None:
         go_on_all(m, f, m[m[MEETING_WAITER] + argument])
     elif kind == CHECK_SMS:
         check_sms(m, argument)
+    elif kind == FLOWS_START or kind == OF_FLOWS:
+        m[STATUS] = ASKS
+
+
+def answer_flows(m: IntArray, f: FloatArray) -> None:
+    """Make the events, and end the transfers, that the network of flows has answered."""
+    num_events, num_ended, events = m[NUM_TO_MAKE], m[NUM_TO_END], m[TO_MAKE]
+    m[NUM_TO_MAKE] = m[NUM_TO_END] = 0
+    for i in range(num_events):
+        push(m, m[events + 3 * i], m[events + 3 * i + 1], OF_FLOWS, m[events + 3 * i + 2])
+    for i in range(num_ended):
+        finish(m, f, m[m[ENDED_PLACE] + i])
 
 
 def needs_memory(m: IntArray) -> bool:
@@ -161,8 +173,9 @@ def needs_memory(m: IntArray) -> bool:
 
 
 def run(m: IntArray, f: FloatArray) -> int:
-    """Process events until none is left, or the state has no room; return the status."""
+    """Process events until none is left, the state has no room or an event is of flows; return the status."""
     m[STATUS] = RUNS
+    answer_flows(m, f)
     while m[STATUS] == RUNS:
         if m[HEAP_SIZE] == 0:
             m[STATUS] = HAS_RUN
@@ -189,6 +202,7 @@ FUNCTIONS = (
     log_speeds,
     end_claim,
     process,
+    answer_flows,
     needs_memory,
     run,
 )

@@ -1,8 +1,9 @@
 """What the kernel has written down, as the columns of a trace, as what links carried, and as counts of tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,16 +77,18 @@ class Record:
         columns = {name: self._memory.column(name, self._num_entries) for name in _ENTRY_COLUMNS}
         types = columns[at.ENTRY_TYPE]
 
-        def select(first: int, last: int) -> _Selected:
-            entry = np.flatnonzero((types >= first) & (types <= last))
+        def select(type_: int) -> _Selected:
+            entry = np.flatnonzero(types == type_)
             return _Selected(entry, *(columns[name][entry] for name in _ENTRY_COLUMNS[1:]))
 
-        tables: list[SingleEntries | ComputeEntries | CollectiveEntries | ServiceEntries] = [
-            *(self._singles(select(type_, type_), type_) for type_ in range(at.COMPUTE_ENTRY)),
-            self._computes(select(at.COMPUTE_ENTRY, at.COMPUTE_ENTRY)),
-            self._collectives(select(at.COLLECTIVE_ENTRY, at.COLLECTIVE_ENTRY)),
-            self._services(select(at.SERVICE_ENTRY, at.SERVICE_ENTRY)),
-        ]
+        make: dict[int, Callable[[_Selected], SingleEntries | ComputeEntries | CollectiveEntries | ServiceEntries]] = {
+            **{type_: partial(self._singles, type_) for type_ in range(at.COMPUTE_ENTRY)},
+            at.COMPUTE_ENTRY: self._computes,
+            at.COLLECTIVE_ENTRY: self._collectives,
+            at.SERVICE_ENTRY: self._services,
+        }
+        there = np.bincount(types, minlength=at.SERVICE_ENTRY + 1)
+        tables = [make_table(select(type_)) for type_, make_table in make.items() if there[type_]]
         rows, first = columns_of(tables, self._num_entries)
         return rows, first[types == at.JOINT_ENTRY]
 
@@ -123,13 +126,12 @@ class Record:
         """Return the tokens that lanes have counted."""
         counts, memory = TokenCounts(self._plan.folding), self._memory
         num, arrays = int(memory.m[at.NUM_COUNTED]), self._arrays
+        positions, steps, ops = arrays.positions, arrays.steps, arrays.ops
         for number, position, side in zip(
             *(memory.column(name, num).tolist() for name in (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
             strict=True,
         ):
-            op = arrays.ops[number]
-            if isinstance(op, Compute | Service):
-                counts.count_op(arrays.positions[position], arrays.steps[side], op)
+            counts.count_op(positions[position], steps[side], cast("Compute | Service", ops[number]))
         return counts
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -152,7 +154,7 @@ class Record:
             "released_by": of.released_by,
         }
 
-    def _singles(self, of: _Selected, type_: int) -> SingleEntries:
+    def _singles(self, type_: int, of: _Selected) -> SingleEntries:
         """Return entries of one row: passes, waits, sends, or transfers that lanes make together."""
         is_of_pass = type_ in (at.PASS_ENTRY, at.SEND_ENTRY)
         common = self._common(of, _visits(self._arrays.passes) if is_of_pass else None)

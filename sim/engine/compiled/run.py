@@ -12,6 +12,7 @@ from sim.engine.clock import MAX_EVENTS
 from sim.engine.compiled import layout as at
 from sim.engine.compiled.arrays import ArrayPlan, KeptPlan, NotLoweredError, lower_plan
 from sim.engine.compiled.compiler import RunKernel, compiled_run, has_numba
+from sim.engine.compiled.flows import KernelFlows
 from sim.engine.compiled.layout import FREE_LISTS, Memory, build_memory
 from sim.engine.compiled.record import Record
 from sim.engine.run_state import Plan
@@ -102,7 +103,8 @@ def run_kernel(
     began = time.perf_counter()
     _ = plan.folding  # the plan finds it at the first access
     arrays = lower_plan(plan)
-    memory = run_lowered(arrays, kernel, max_events=max_events)
+    flows = KernelFlows(arrays) if arrays.scalars[at.IS_FLOW] else None
+    memory = run_lowered(arrays, kernel, max_events=max_events, flows=flows)
     record = Record(plan, arrays, memory)
     columns, joint_rows = record.rows()
     tokens = record.tokens()
@@ -117,7 +119,7 @@ def run_kernel(
         lane_of=None if plan.folding is None else plan.folding.lane_of,
         joint_rows=joint_rows,
         link_use=(
-            record.link_use(with_timeline=link_timeline)
+            (record if flows is None else flows).link_use(with_timeline=link_timeline)
             if links
             else LinkUse.unknown(plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         ),
@@ -129,7 +131,7 @@ def run_kernel(
             wall_s=wall_s,
             plan_wall_s=plan.plan_wall_s,
             num_events=int(memory.m[at.NUM_EVENTS]),
-            num_solves=int(memory.m[at.NUM_SOLVES]),
+            num_solves=int(memory.m[at.NUM_SOLVES]) if flows is None else flows.num_solves,
             num_stage_ops=arrays.num_stage_ops,
             num_spans=len(trace),
             is_compiled=True,
@@ -150,9 +152,16 @@ def run_kernel(
 
 
 def run_lowered(
-    arrays: ArrayPlan, kernel: RunKernel, *, max_events: int = MAX_EVENTS, keeps_rows: bool = True
+    arrays: ArrayPlan,
+    kernel: RunKernel,
+    *,
+    max_events: int = MAX_EVENTS,
+    keeps_rows: bool = True,
+    flows: KernelFlows | None = None,
 ) -> Memory:
     """Run the kernel on a lowered plan to its end, and give it memory when it needs more.
+
+    Its flows, where it has any, are moved by `flows`; None: by a network that nobody sees.
 
     Raises
     ------
@@ -160,11 +169,13 @@ def run_lowered(
         It gave up, or a lane still waits.
     """
     memory = _first_state(arrays, max_events, keeps_rows=keeps_rows)
-    status = at.NEEDS_MEMORY
-    while status == at.NEEDS_MEMORY:
-        status = kernel(memory.m, memory.f)
+    if flows is None and arrays.scalars[at.IS_FLOW]:
+        flows = KernelFlows(arrays)
+    while (status := kernel(memory.m, memory.f)) in (at.NEEDS_MEMORY, at.ASKS):
         if status == at.NEEDS_MEMORY:
             memory = _with_more(memory)
+        elif flows is not None:
+            flows.answer(memory.m)
     if status != at.HAS_RUN or memory.m[at.NUM_BLOCKED] or memory.column(at.IS_ASLEEP).any():
         raise NotLoweredError("it cannot go on, and SimPy's engine says why")
     return memory
@@ -322,6 +333,7 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
         (2 * num_places + 4 * margin if keeps_rows else margin, _INTERVAL),
         (6 * num_places + 4 * margin if keeps_rows else margin, _SHARE),
         (at.NUM_KNOWN * (at.MOST_KNOWN + 1), (at.KNOWN_SET, at.KNOWN_RATE)),
+        (3 * (flowing + 1), (at.TO_MAKE,)),
         (2, (at.BYTES,)),
     ]
     return {name: size for size, names in groups for name in names}

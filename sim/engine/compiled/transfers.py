@@ -119,11 +119,36 @@ def leave_alone(m: IntArray, f: FloatArray, alone: int) -> None:
     give_back(m, alone, ALONE_NEXT, FREE_ALONE, LEFT_ALONE)
 
 
+def begin_flows(m: IntArray, f: FloatArray, batch: int) -> None:
+    """Start the transfers of a batch now, to flow together after equal latencies (`sim.engine.network.flows`)."""
+    first, size, num_groups = m[m[BATCH_FIRST] + batch], m[m[BATCH_SIZE] + batch], 0
+    heads, tails, latency, transfers = m[GROUP_HEAD], m[GROUP_TAIL], m[LATENCY_NS], m[PLACE_TRANSFER]
+    for place in range(first, first + size):
+        transfer, group = m[transfers + place], 0
+        f[m[BYTES]] += f[m[TOTAL_BYTES] + transfer]
+        if m[m[TRANSFER_SMS] + transfer]:
+            change_sms(m, transfer, -m[m[TRANSFER_SMS] + transfer])
+        while group < num_groups and m[latency + transfer] != m[latency + m[transfers + m[heads + group]]]:
+            group += 1
+        if group == num_groups:
+            m[heads + group] = place
+            num_groups += 1
+        else:
+            m[m[PLACE_NEXT] + m[tails + group]] = place
+        m[tails + group] = place
+    for group in range(num_groups):
+        head = m[heads + group]
+        push(m, m[NOW] + m[latency + m[transfers + head]], NORMAL, FLOWS_START, head)
+
+
 def begin(m: IntArray, f: FloatArray, batch: int) -> None:
     """Start the transfers of a batch now."""
     now_ns, first, size = m[NOW], m[m[BATCH_FIRST] + batch], m[m[BATCH_SIZE] + batch]
     if size == 0:
         push(m, now_ns, NORMAL, EMPTY_ENDS, batch)
+        return
+    if m[IS_FLOW]:
+        begin_flows(m, f, batch)
         return
     num_groups = 1
     if size == 1:
@@ -273,6 +298,7 @@ FUNCTIONS = (
     group_places,
     go_alone,
     leave_alone,
+    begin_flows,
     begin,
     insert,
     find_met,

@@ -2,7 +2,7 @@
 
 Contents
 --------
-- `sim.engine.network.batch`: what the two networks have in common.
+- `sim.engine.network.contention`: batches and contention components of transfers, for both networks.
 - `sim.engine.network.fluid`: the network in bulk, a collective as one transfer; fast.
 - `sim.engine.network.linkset`: sets of links and who uses them.
 - `sim.engine.network.maxmin`: max-min fair rates of a few transfers.

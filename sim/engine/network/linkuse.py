@@ -17,6 +17,7 @@ edition 1992, section 6.5.2), so the time in which a link is full is that in whi
 How it is added up, so that it grows with the transfers and not with intervals times links: `link_account`.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -41,7 +42,7 @@ from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 from topology.links import LinkLoad, SharedLinks, SharedLoad
 
-__all__ = ["LinkLog", "hottest_links", "link_classes"]
+__all__ = ["LinkLog", "TransferLog", "hottest_links", "link_classes"]
 
 FloatArray = NDArray[np.float64]
 _MOST_LINKS: Final = 10
@@ -64,7 +65,48 @@ class _Interval(NamedTuple):
     """Of each, bytes/s per flow; None: what the busiest link (or its own bound) gives."""
 
 
-class LinkLog:
+class TransferLog(ABC):
+    """What the links of a network carried, and which transfers have ended."""
+
+    def __init__(self, capacity: FloatArray, names: Sequence[str], link_kinds: Sequence[str]) -> None:
+        self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
+        self._kinds = tuple(dict.fromkeys(link_kinds))
+        number = {kind: position for position, kind in enumerate(self._kinds)}
+        self._kind_of = np.array([number[kind] for kind in link_kinds], dtype=np.intp)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was noted."""
+        self._num_ended: dict[Transfer, int] = {}
+
+    def end(self, transfer: Transfer, count: int = 1) -> None:
+        """Note that all bytes of a transfer are through, as often as it ended."""
+        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + count
+
+    def num_ended(self) -> dict[Transfer, int]:
+        """Return how often each transfer has ended."""
+        return dict(self._num_ended)
+
+    @abstractmethod
+    def summary(self, *, with_timeline: bool = True) -> LinkUse:
+        """Return bytes, busy time and (unless left out, for it takes longest) bottlenecks and the timeline of loads."""
+
+    def _use(
+        self, num_bytes: FloatArray, busy_ns: NDArray[np.int64], time_ns: NDArray[np.int64], utilisation: FloatArray
+    ) -> LinkUse:
+        return LinkUse(
+            num_bytes=num_bytes,
+            busy_s=busy_ns / 1e9,
+            time_ns=time_ns,
+            utilisation=utilisation,
+            kinds=self._kinds,
+            names=self._names,
+            link_kinds=self._link_kinds,
+            capacity_bytes_per_s=self._capacity,
+        )
+
+
+class LinkLog(TransferLog):
     """Intervals in which transfers flowed at constant rates."""
 
     def __init__(
@@ -76,19 +118,14 @@ class LinkLog:
         load_of: Callable[[Transfer], LinkLoad] | None = None,
     ) -> None:
         """Note what links of `capacity` [L] carry; `load_of` gives the load of all transfers that one stands for."""
-        self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
-        self._kinds = tuple(dict.fromkeys(link_kinds))
-        number = {kind: position for position, kind in enumerate(self._kinds)}
-        self._kind_of = np.array([number[kind] for kind in link_kinds], dtype=np.intp)
-        self._can_saturate = can_saturate
-        self._load_of = load_of
-        self.clear()
+        super().__init__(capacity, names, link_kinds)
+        self._can_saturate, self._load_of = can_saturate, load_of
 
     def clear(self) -> None:
         """Forget what was noted."""
+        super().clear()
         self._loads: dict[Transfer, LinkLoad] = {}
         self._intervals: list[_Interval] = []
-        self._num_ended: dict[Transfer, int] = {}
 
     def add(
         self, start_ns: int, end_ns: int, transfers: Sequence[Transfer], rates: Sequence[float] | None = None
@@ -96,28 +133,12 @@ class LinkLog:
         """Note transfers with their rates per flow in bytes/s; by default they had their links for themselves."""
         self._intervals.append(_Interval(start_ns, end_ns, tuple(transfers), None if rates is None else tuple(rates)))
 
-    def end(self, transfer: Transfer, count: int = 1) -> None:
-        """Note that all bytes of a transfer are through, as often as it ended."""
-        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + count
-
-    def num_ended(self) -> dict[Transfer, int]:
-        """Return how often each transfer has ended."""
-        return dict(self._num_ended)
-
     def summary(self, *, with_timeline: bool = True) -> LinkUse:
         """Return bytes, busy time and (unless left out, for it takes longest) bottlenecks and the timeline of loads."""
         flowed, shape_of = self._flowed()
         times = times_of(flowed.shapes, shape_of, flowed.intervals, self._capacity.size)
-        use = LinkUse(
-            num_bytes=self._bytes(),
-            busy_s=times.busy_ns / 1e9,
-            time_ns=np.zeros(0, np.int64),
-            utilisation=np.zeros((0, len(self._kinds))),
-            kinds=self._kinds,
-            names=self._names,
-            link_kinds=self._link_kinds,
-            capacity_bytes_per_s=self._capacity,
-        )
+        no_time, no_use = np.zeros(0, np.int64), np.zeros((0, len(self._kinds)))
+        use = self._use(self._bytes(), times.busy_ns, no_time, no_use)
         return self._with_timeline(use, flowed, times) if with_timeline else use
 
     # ---- private -------------------------------------------------------------------------------------------------

@@ -92,7 +92,9 @@ def _print_problems(rows: Sequence[Row], console: Console) -> None:
     if not problems:
         return
     heading(console, "could not be simulated", f"{problems.total():,} points")
-    shown = [f"{num:,} times: {problem}" for problem, num in problems.most_common(_MAX_PROBLEMS)]
+    shown = [
+        f"{'once' if num == 1 else f'{num:,} times'}: {problem}" for problem, num in problems.most_common(_MAX_PROBLEMS)
+    ]
     more = len(problems) - len(shown)
     bullets(console, [*shown, *([f"and {more:,} other reasons"] if more > 0 else [])], mark="•")
 

@@ -34,7 +34,6 @@ from sim.results.accounts import categories_by_kind
 from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.simulate import simulate_scenario
-from sim.scenario.engine_names import AUTO_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.studies.search.bounds import TightBounds, cheap_bounds_s, has_alike_stages
 from sim.studies.search.kept import KeptSimulations
@@ -163,9 +162,7 @@ def simulate_candidate(
 ) -> Outcome:
     """Simulate a scenario that says a candidate, one of about `runs_alike`; what cannot be run has a problem."""
     try:
-        simulated = simulate_scenario(
-            scenario, link_timeline=False, links=False, limits=limits, engine=AUTO_ENGINE, runs_alike=runs_alike
-        )
+        simulated = simulate_scenario(scenario, link_timeline=False, links=False, limits=limits, runs_alike=runs_alike)
     except MoesimError as error:
         return Outcome(number=number, candidate=candidate, problem=_rule(error))
     except MemoryError:

@@ -170,8 +170,14 @@ def _begin(connection: Connection) -> None:
 
 def _check_tables(engine: Engine, where: str, *, must_exist: bool) -> None:
     """Make the tables of a new database; refuse one that is no store, or a store of another version."""
-    names = set(inspect(engine).get_table_names())
-    if STORE.name not in names:
+    inspector = inspect(engine)
+    names = set(inspector.get_table_names())
+    has_store = STORE.name in names
+    if has_store and {column["name"] for column in inspector.get_columns(STORE.name)} != set(STORE.columns.keys()):
+        hint = "Choose another name: this database belongs to another program."
+        found = f"a table {STORE.name} of another form"
+        raise InvalidValueError("the store", "be a store of results", found, hint, file=named(where))
+    if not has_store:
         ours = {table.name for table in METADATA.sorted_tables}
         if must_exist or (engine.dialect.name == "sqlite" and names) or names & ours:
             hint = "Choose another name: this database belongs to another program."

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sim.engine.clock import Alarm, Clock
-from sim.engine.network.batch import Batch
+from sim.engine.network.contention import Batch
 from sim.engine.network.fluid import FluidNetwork
 from sim.plan.ops import (
     NO_LAYER,
@@ -154,6 +154,7 @@ class HandPlan:
         inputs: Callable[[int, Pass], tuple[Input, ...]] | None = None,
         after: Callable[[int, int], Sequence[Op]] = lambda stage, lane: (),
         num_sms: int | None = None,
+        fidelity: str = "bulk",
     ) -> None:
         num_stages = len(passes)
         ranks = [[[stage]] for stage in range(num_stages)] if lane_ranks is None else lane_ranks
@@ -165,7 +166,7 @@ class HandPlan:
         self.folding = None
         self.shares_compute = True
         self.num_sms = num_sms
-        self.fidelity = "bulk"
+        self.fidelity = fidelity
         self._passes = [order(text) for text in passes]
         self._ops, self._after = ops, after
         self._hop = make_transfer({}, capacity) if hop is None else hop

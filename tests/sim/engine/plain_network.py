@@ -28,7 +28,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock
-from sim.engine.network.batch import refuse_dead_links
+from sim.engine.network.contention import refuse_dead_links
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer

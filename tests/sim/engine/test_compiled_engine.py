@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conformance import differences, differences_of_drawn
 from flat_switch import FlatSwitchPlan, FlatSwitchStep
-from handmade import HandPlan, exchange, kernel, make_transfer, serve
+from handmade import HandPlan, exchange, kernel, make_flows, make_transfer, serve
 from works import make_model, make_work
 
 from sim.build.build import build
@@ -21,7 +21,7 @@ from sim.plan.ops import AwaitStream, Collective, RendezvousKey
 from sim.plan.passes import PassesPlan
 from sim.plan.pipeline import PipelinePlan
 from sim.run import engines
-from sim.run.simulate import simulate_scenario
+from sim.run.simulate import build_run, simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.scenario import Scenario
 
@@ -36,6 +36,17 @@ WORKS = {
         "EP4_TP2_PP2_DP4",
         "megatron",
         {"kind": "training", "schedule": "dualpipe", "routing": "multinomial"},
+    ),
+    "flow by flow": ("EP4_TP4_PP2_DP2", "megatron", {"fidelity": "flow"}),
+    "flow by flow, training in pairs, drawn": (
+        "EP4_TP2_PP2_DP4",
+        "megatron",
+        {"kind": "training", "schedule": "dualpipe", "routing": "multinomial", "fidelity": "flow"},
+    ),
+    "flow by flow, experts that serve all stages, drawn": (
+        "EP16_TP4_PP4",
+        "spanning",
+        {"routing": "multinomial", "fidelity": "flow"},
     ),
     "zero bubble": ("TP2_PP4_DP2", "megatron", {"kind": "training", "schedule": "zb_h1"}),
 }
@@ -66,7 +77,7 @@ def test_bundled_scenarios_run_alike(text):
 
 @pytest.mark.parametrize("first", range(0, 40, 10))
 def test_drawn_scenarios_run_alike(first, tmp_path: Path):
-    """Those that are refused, or run flow by flow, are left out; `benchmarks/conform_engines.py` draws any number."""
+    """Every other flow by flow; those that are refused are left out. `conform_engines.py` draws any number."""
     drawn = {number: differences_of_drawn(24, number, tmp_path) for number in range(first, first + 10)}
     found = [bad for bad in drawn.values() if bad is not None]
     assert found
@@ -122,8 +133,9 @@ def test_services_wait_for_ranks_in_turn():
     assert differences(plan) == []
 
 
+@pytest.mark.parametrize("fidelity", ["bulk", "flow"])
 @pytest.mark.parametrize("num_sms", [40, 99])
-def test_transfers_that_take_sms_slow_kernels_alike(num_sms):
+def test_transfers_that_take_sms_slow_kernels_alike(num_sms, fidelity):
     """A transfer on a stream begins and ends within a kernel; the unequal ranks of the lane change their order."""
     transfer = make_transfer({0: 300.0}, [1.0], ranks=[0], num_sms=num_sms, latency_ns=20)
 
@@ -135,9 +147,25 @@ def test_transfers_that_take_sms_slow_kernels_alike(num_sms):
             kernel(7, 3),
         )
 
-    plan = HandPlan(["F0 F1"], ops, lane_ranks=[[[0, 1]]], capacity=[1.0], num_sms=100)
+    plan = HandPlan(["F0 F1"], ops, lane_ranks=[[[0, 1]]], capacity=[1.0], num_sms=100, fidelity=fidelity)
     assert run_plan(plan).trace["contention_ns"].max() > 0
     assert differences(plan) == []
+
+
+def test_flows_of_a_batch_start_after_their_latencies_alike():
+    """Two latencies, three transfers that share links in part, one over no link; the other stage joins later."""
+    capacity = [1.0, 3.0]
+    first = make_flows([({0: 1}, 500), ({0: 0.5, 1: 1}, 900)], capacity, latency_ns=20)
+    second = make_flows([({1: 1}, 700)], capacity, latency_ns=300)
+    third, silent = make_flows([({1: 1}, 80)], capacity, latency_ns=20), make_transfer({}, capacity, latency_ns=20)
+
+    def ops(stage: int, *_: object):
+        return (kernel(70 * stage), exchange(silent, first, second, third), kernel(9), exchange(silent))
+
+    plan = HandPlan(["F0 F1", "F0 F1"], ops, capacity=capacity, inputs=lambda *_: (), fidelity="flow")
+    assert run_plan(plan).trace["contention_ns"].max() > 0
+    assert differences(plan) == []
+    assert compiled.step_time_ns(plan, loop.run) == run_plan(plan).trace.step_ns
 
 
 # ---- what does not end well ---------------------------------------------------------------------------------------
@@ -158,6 +186,13 @@ ENDINGS = {
     ),
     "a dead link": (
         lambda: HandPlan(["F0"], lambda *_: (exchange(make_transfer({0: 1.0}, [1.0])),), capacity=[0.0]),
+        {},
+        SimulationError,
+    ),
+    "a dead link, flow by flow": (
+        lambda: HandPlan(
+            ["F0"], lambda *_: (exchange(make_transfer({0: 1.0}, [1.0])),), capacity=[0.0], fidelity="flow"
+        ),
         {},
         SimulationError,
     ),
@@ -191,9 +226,16 @@ def test_what_does_not_end_well_ends_in_the_same_words(name):
     assert str(found.value) == str(reference.value)
 
 
-def test_an_event_budget_is_counted_alike():
+@pytest.mark.parametrize(
+    "plan",
+    [
+        FlatSwitchPlan(FlatSwitchStep(num_stages=2, lane_size=2, layers_per_stage=1, num_microbatches=1)),
+        PipelinePlan(make_work("EP4_TP2_PP2_DP4", "megatron", fidelity="flow")),
+    ],
+    ids=["bulk", "flow"],
+)
+def test_an_event_budget_is_counted_alike(plan):
     """The last event is allowed, and one less is not."""
-    plan = FlatSwitchPlan(FlatSwitchStep(num_stages=2, lane_size=2, layers_per_stage=1, num_microbatches=1))
     num_events = run_plan(plan).stats.num_events
     assert compiled.run_compiled(plan, kernel=loop.run, max_events=num_events).stats.is_compiled
     with pytest.raises(SimulationError):
@@ -212,9 +254,17 @@ def test_without_numba_simpy_runs_and_the_output_says_so(monkeypatch: pytest.Mon
 
 
 def test_what_the_kernel_cannot_run_simpy_runs_and_says_why():
-    plan = PipelinePlan(make_work("EP4_TP2_PP2_DP4", "megatron", fidelity="flow"))
+    """A schedule of the user's own, which may decide by the time."""
+
+    class Own:
+        def __init__(self, order):
+            self.next_pass = order.next_pass
+
+    plan = PipelinePlan(make_work("TP4_PP2_DP2", "megatron", model=make_model(experts=0)))
+    order_of = plan.schedule
+    plan.schedule = lambda lane: Own(order_of(lane))
     run = compiled.run_compiled(plan, kernel=loop.run)
-    assert "flow" in (run.stats.why_not_compiled or "")
+    assert "decides while it runs" in (run.stats.why_not_compiled or "")
     assert run.trace.step_ns > 0
 
 
@@ -223,6 +273,16 @@ def test_auto_compiles_only_where_it_saves_more_than_it_takes_to_begin(start_s, 
     monkeypatch.setattr(engines, "start_s", lambda: start_s)
     monkeypatch.setattr(engines, "has_numba", lambda: True)
     assert engines.pays_to_compile(150_000) == pays
+    assert engines.pays_to_compile(37_500, 40e-6) == pays
+
+
+def test_a_single_run_whose_passes_all_differ_is_left_to_simpy():
+    drawn, balanced = (
+        build_run(load_scenario("ep16_tp16_pp4", overrides=[f"routing.kind={kind}"]))
+        for kind in ("multinomial", "balanced")
+    )
+    assert drawn.num_ops_alike(1) == 0
+    assert drawn.num_ops_alike(2) == 2 * balanced.num_ops_alike(1) > 0
 
 
 def test_a_kernel_that_is_nowhere_kept_takes_longest_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

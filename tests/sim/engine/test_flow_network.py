@@ -15,7 +15,7 @@ from works import make_cluster, make_work
 from sim.engine.clock import Clock
 from sim.engine.network.flows import kernel
 from sim.engine.network.flows.kernel import choose_run, compiled_run
-from sim.engine.network.flows.network import FlowNetwork, _ContentionComponent
+from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.flows.state import build_state, rates_of
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.simulation import run_plan
@@ -224,10 +224,8 @@ def test_transfers_that_meet_end_when_the_slow_simulation_says(case):
 class Unshared(FlowNetwork):
     """A network broken on purpose: transfers never meet."""
 
-    def _merge(self, stream):
-        component = _ContentionComponent([stream], stream.transfer.mask, self._env.now)
-        self._components.append(component)
-        self._mark(component)
+    def _merge(self, members, _):
+        super()._merge(members, [])
 
 
 def test_the_slow_simulation_notices_a_network_that_does_not_share():
@@ -269,7 +267,7 @@ def test_links_carry_the_bytes_of_their_flows(case):
     assert network.bytes_received == pytest.approx(network.bytes_sent, rel=FLOAT_REL)
     assert use.utilisation.max() <= 1
     assert use.utilisation[-1].tolist() == [0.0]
-    assert network._components == []
+    assert len(network._components) == 0
 
 
 @PATIENT

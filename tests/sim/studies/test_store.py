@@ -247,16 +247,15 @@ def test_a_file_that_is_no_database_is_left_as_it_is(path, content):
     assert Path(path).read_bytes() == content
 
 
-def test_a_database_of_another_program_is_left_as_it_is(path):
+@pytest.mark.parametrize(("table", "found"), [("points", "tables points"), ("moesim_store", "a table .* another form")])
+def test_a_database_of_another_program_is_left_as_it_is(path, table, found):
     with sqlite3.connect(path) as connection:
-        connection.execute("create table points (x)")
+        connection.execute(f"create table {table} (x)")
     connection.close()
-    with pytest.raises(
-        InvalidValueError, match=r"results.sqlite: the store must be a store of results, got tables points"
-    ):
+    with pytest.raises(InvalidValueError, match=rf"results.sqlite: the store must be a store of results, got {found}"):
         Store(path)
     with sqlite3.connect(path) as connection:
-        assert connection.execute("select name from sqlite_master").fetchall() == [("points",)]
+        assert connection.execute("select name from sqlite_master").fetchall() == [(table,)]
     connection.close()
 
 

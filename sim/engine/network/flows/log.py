@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sim.engine.network.flows.interval import FlowInterval
 from sim.engine.network.flows.joined import Carried, LinkGroups
 from sim.engine.network.link_account import mean_timeline
-from sim.engine.network.linkuse import hottest_links, link_classes
+from sim.engine.network.linkuse import TransferLog, hottest_links, link_classes
 from sim.engine.trace import LinkUse
 
 __all__ = ["FlowLog"]
@@ -49,17 +49,18 @@ class _Logged(NamedTuple):
     """Load of the busiest link of each kind. Shape [kinds]."""
 
 
-class FlowLog:
+class FlowLog(TransferLog):
     """Intervals between starts and ends of transfers."""
 
     def __init__(self, capacity: FloatArray, names: Sequence[str], link_kinds: Sequence[str]) -> None:
-        self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
-        self._kinds = tuple(dict.fromkeys(link_kinds))
-        number_of = {kind: number for number, kind in enumerate(self._kinds)}
-        self._kind_of = np.array([number_of[kind] for kind in link_kinds], dtype=np.intp)
+        super().__init__(capacity, names, link_kinds)
         self._bytes = np.zeros(capacity.size)
         self._busy_ns = np.zeros(capacity.size, dtype=np.int64)
         self._classes: dict[int, tuple[_Classes, LinkGroups]] = {}
+
+    def clear(self) -> None:
+        """Forget the intervals, and which transfers have ended."""
+        super().clear()
         self._intervals: list[_Logged] = []
 
     def add(self, start_ns: int, interval: FlowInterval) -> None:
@@ -84,16 +85,7 @@ class FlowLog:
         first, last = np.searchsorted(times, start), np.searchsorted(times, end)
         for interval, low, high in zip(intervals, first.tolist(), last.tolist(), strict=True):
             np.maximum(use[low:high], interval.use, out=use[low:high])
-        all_of = LinkUse(
-            num_bytes=self._bytes.copy(),
-            busy_s=self._busy_ns / 1e9,
-            time_ns=times,
-            utilisation=use,
-            kinds=self._kinds,
-            names=self._names,
-            link_kinds=self._link_kinds,
-            capacity_bytes_per_s=self._capacity,
-        )
+        all_of = self._use(self._bytes.copy(), self._busy_ns, times, use)
         return self._with_hottest(all_of, start, end) if with_timeline else all_of
 
     # ---- private -------------------------------------------------------------------------------------------------

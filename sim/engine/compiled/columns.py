@@ -1,0 +1,150 @@
+"""Columns of a lowered plan: tables that grow row by row, the fields of an op, and transfers over links."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.compiled import layout as at
+from sim.engine.run_state import Plan
+from sim.plan.ops import Transfer
+
+__all__ = ["OP_COLUMNS", "NetworkColumns", "OpRow", "Table", "joined", "whole"]
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """Columns that grow row by row."""
+
+    names: tuple[int, ...]
+    rows: list[tuple[int, ...]] = field(default_factory=list)
+
+    def add(self, *values: int) -> int:
+        """Add a row; return its number."""
+        self.rows.append(values)
+        return len(self.rows) - 1
+
+    def columns(self) -> dict[int, IntArray]:
+        """Return the columns."""
+        table = np.array(self.rows, dtype=np.int64).reshape(-1, len(self.names))
+        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(self.names)}
+
+
+class OpRow(NamedTuple):
+    """An op as numbers; its fields are the columns of `OP_COLUMNS`, in their order."""
+
+    type_: int
+    kind: int = 0
+    ns: int = 0
+    slowest: int = 0
+    durations: int = -1
+    first_kernel: int = 0
+    end_kernel: int = 0
+    counts: int = 0
+    first_transfer: int = 0
+    end_transfer: int = 0
+    stream: int = -1
+    label: int = -1
+    issue_ns: int = 0
+    meeting: int = -1
+    waits: int = 0
+    first_rank: int = 0
+    end_rank: int = 0
+
+
+OP_COLUMNS = (
+    at.OP_TYPE,
+    at.OP_KIND,
+    at.OP_NS,
+    at.OP_SLOWEST,
+    at.OP_DURATIONS,
+    at.OP_FIRST_KERNEL,
+    at.OP_END_KERNEL,
+    at.OP_COUNTS,
+    at.OP_FIRST_TRANSFER,
+    at.OP_END_TRANSFER,
+    at.OP_STREAM,
+    at.OP_LABEL,
+    at.OP_ISSUE_NS,
+    at.OP_MEETING,
+    at.OP_WAITS,
+    at.OP_FIRST_RANK,
+    at.OP_END_RANK,
+)
+
+
+class NetworkColumns:
+    """Transfers as the kernel sees them: sparse rows over the links that can saturate."""
+
+    def __init__(self, plan: Plan, transfers: Sequence[Transfer]) -> None:
+        self._plan, self._transfers = plan, transfers
+        capacity = plan.capacity_bytes_per_s
+        can_saturate = plan.can_saturate | (capacity <= 0)
+        self.links = np.flatnonzero(can_saturate)
+        self._sizes = np.array([transfer.load.links.size for transfer in transfers], dtype=np.int64)
+        self._all_links = joined([transfer.load.links for transfer in transfers], np.int64)
+        num_bytes = joined([transfer.load.num_bytes for transfer in transfers], np.float64)
+        self._flow_bytes = np.array([transfer.flow_bytes for transfer in transfers], dtype=np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of links without capacity: nothing flows there
+            self._loaded = num_bytes / np.repeat(self._flow_bytes, self._sizes) / capacity[self._all_links]
+        self._is_kept = can_saturate[self._all_links]
+        self._dead = np.bincount(
+            np.repeat(np.arange(self._sizes.size), self._sizes),
+            weights=capacity[self._all_links] <= 0,
+            minlength=self._sizes.size,
+        )
+        self._column = np.cumsum(can_saturate) - 1
+
+    def ints(self) -> dict[int, IntArray]:
+        """Return the columns of integers."""
+        transfers = self._transfers
+        owner = np.repeat(np.arange(self._sizes.size), self._sizes)[self._is_kept]
+        sizes = np.bincount(owner, minlength=self._sizes.size)
+        ends = np.cumsum(sizes)
+        # a rank that sends and receives gives its SMs once
+        taking = [np.unique(transfer.ranks) if transfer.num_sms else transfer.ranks[:0] for transfer in transfers]
+        rank_ends = np.cumsum(whole(ranks.size for ranks in taking))
+        return {
+            at.FIRST_LINK: ends - sizes,
+            at.END_LINK: ends,
+            at.LINK: self._column[self._all_links[self._is_kept]],
+            at.LATENCY_NS: whole(transfer.latency_ns for transfer in transfers),
+            at.ALONE_NS: whole(transfer.alone_ns for transfer in transfers),
+            at.IS_DEAD: (self._dead > 0).astype(np.int64),
+            at.TRANSFER_SMS: whole(transfer.num_sms for transfer in transfers),
+            at.FIRST_RANK: rank_ends - whole(ranks.size for ranks in taking),
+            at.END_RANK: rank_ends,
+            at.SM_RANK: joined(taking, np.int64),
+        }
+
+    def floats(self) -> dict[int, NDArray[np.float64]]:
+        """Return the columns of floats."""
+        count = None if self._plan.folding is None else self._plan.folding.count
+        own = np.array([1.0 / transfer.most_bytes_per_s for transfer in self._transfers], dtype=np.float64)
+        busiest = np.zeros(self._sizes.size)
+        has_links = self._sizes > 0
+        if has_links.any():
+            first = (np.cumsum(self._sizes) - self._sizes)[has_links]
+            busiest[has_links] = np.maximum.reduceat(self._loaded, first)
+        total = [transfer.total_bytes * (1 if count is None else count(transfer)) for transfer in self._transfers]
+        return {
+            at.FLOW_BYTES: self._flow_bytes,
+            at.BUSIEST: np.maximum(busiest, own),
+            at.OWN_WEIGHT: own,
+            at.TOTAL_BYTES: np.array(total, dtype=np.float64),
+            at.WEIGHT: self._loaded[self._is_kept],
+        }
+
+
+def joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    """Return arrays one after another; none of them: an empty array."""
+    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
+
+
+def whole(values: Iterable[int]) -> IntArray:
+    """Return whole numbers as an array."""
+    return np.fromiter(values, dtype=np.int64)
