@@ -84,7 +84,9 @@ class Scheduler:
         for served, most in batch.sampled:
             outputs = self._keep(served, most) if most > 1 else 1
             served.num_outputs += outputs
-            served.count(outputs - most if self.limits.async_scheduling else outputs)
+            late = outputs - most if self.limits.async_scheduling else outputs
+            if late:
+                served.count(late)
             if served.is_done:
                 has_done = True
                 self._end(served)

@@ -98,8 +98,9 @@ class ServedRequest:
 
     def count(self, outputs: int) -> None:
         """Count outputs, or take them back, as tokens to compute; the last output of all is never computed."""
-        self.num_counted += outputs
-        self.num_tokens = self.request.prompt_tokens + min(self.num_counted, self.request.output_tokens - 1)
+        request = self.request
+        counted = self.num_counted = self.num_counted + outputs
+        self.num_tokens = request.prompt_tokens + (counted if counted < request.output_tokens else counted - 1)
 
     @property
     def is_done(self) -> bool:

@@ -8,6 +8,7 @@ tokens, prefill batches of 16,384, pages of 1 token, 4,096 new tokens counted at
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sim.errors import InvalidValueError
@@ -110,14 +111,19 @@ class ServerLimits:
         """
         if self.cuda_graph_sizes is not None:
             return tuple(sorted(self.cuda_graph_sizes))
-        queries = 1 + self.num_drafts
-        most = min(2 * self.max_num_seqs * queries, 512)
-        sizes = (-(-size // queries) * queries for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)))
-        return tuple(dict.fromkeys(size for size in sizes if size <= most))
+        return _captured_sizes(self.max_num_seqs, 1 + self.num_drafts)
 
     def padded(self, num_tokens: int) -> int:
         """Return the size of the graph that a decode batch runs in; larger batches run eagerly, as they are."""
         return next((size for size in self.graph_sizes if size >= num_tokens), num_tokens)
+
+
+@lru_cache(maxsize=16)
+def _captured_sizes(max_num_seqs: int, queries: int) -> tuple[int, ...]:
+    """Return the sizes that vLLM captures, for requests of so many tokens each."""
+    most = min(2 * max_num_seqs * queries, 512)
+    sizes = (-(-size // queries) * queries for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)))
+    return tuple(dict.fromkeys(size for size in sizes if size <= most))
 
 
 def default_limits(*, memory_bytes: float, device: str) -> tuple[int, int]:

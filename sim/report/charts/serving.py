@@ -42,11 +42,16 @@ def _edges(steps: ServingSteps) -> NDArray[np.float64]:
 
 
 def _means(steps: ServingSteps, values: NDArray[np.int64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return values of steps in bins of time, each weighted by its duration and counted where it starts. Shape [B]."""
+    """Return values of steps in bins of time, each weighted by its duration and counted where it starts. Shape [B].
+
+    A bin in which no step starts has the value of the bin before it: a step goes on.
+    """
     place = np.clip(np.searchsorted(edges, steps.start_ns, side="right") - 1, 0, _BINS - 1)
     weights = (steps.end_ns - steps.start_ns).astype(float)
-    total = np.bincount(place, weights * values, minlength=_BINS)
-    return total / np.maximum(np.bincount(place, weights, minlength=_BINS), 1.0)
+    weight = np.bincount(place, weights, minlength=_BINS)
+    means = np.bincount(place, weights * values, minlength=_BINS) / np.maximum(weight, 1.0)
+    last = np.maximum.accumulate(np.where(weight > 0, np.arange(_BINS), 0))
+    return np.asarray(means[last], dtype=float)
 
 
 def _draw_tokens(axes: Axes, steps: ServingSteps) -> None:
