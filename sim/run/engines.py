@@ -19,7 +19,7 @@ from sim.engine.run_state import Plan
 from sim.engine.simulation import Run, run_plan
 from sim.scenario.engine_names import DEFAULT_ENGINE, SIMPY_ENGINE
 
-__all__ = ["pays_to_compile", "run_on"]
+__all__ = ["compiles", "pays_to_compile", "run_on"]
 
 _OP_S: Final = 10e-6
 """Time of an operation in SimPy's engine: 57 ms over the 5,760 of the reference step (`benchmarks/bench_engine.py`)."""
@@ -36,6 +36,13 @@ def pays_to_compile(num_ops: int, op_s: float = _OP_S) -> bool:
     False
     """
     return num_ops * op_s > start_s() and has_numba()
+
+
+def compiles(engine: str, plan: Plan, num_ops: int) -> bool:
+    """Tell whether the compiled kernel is to run a plan, one of those that have `num_ops` operations together."""
+    if engine != DEFAULT_ENGINE:
+        return engine != SIMPY_ENGINE and has_numba()
+    return plan.fidelity != "flow" and pays_to_compile(num_ops, _op_s(plan))
 
 
 def run_on(
@@ -57,11 +64,9 @@ def run_on(
     }
     if engine == SIMPY_ENGINE:
         return run_plan(plan, **options)
-    if engine == DEFAULT_ENGINE:
-        op_s = _OP_S if plan.num_sms is None else _SLOWED_OP_S
-        if plan.fidelity == "flow" or not pays_to_compile(num_ops(), op_s):
-            run = run_plan(plan, **options)
-            return replace(run, stats=replace(run.stats, why_not_compiled=_why_not(num_ops() * op_s)))
+    if engine == DEFAULT_ENGINE and not compiles(engine, plan, num_ops()):
+        run = run_plan(plan, **options)
+        return replace(run, stats=replace(run.stats, why_not_compiled=_why_not(num_ops() * _op_s(plan))))
     return run_compiled(plan, **options)
 
 
@@ -75,6 +80,11 @@ class _Options(TypedDict):
     link_timeline: bool
     keep_ended: bool
     links: bool
+
+
+def _op_s(plan: Plan) -> float:
+    """Return the time of an operation of a plan in SimPy's engine."""
+    return _OP_S if plan.num_sms is None else _SLOWED_OP_S
 
 
 def _why_not(saved_s: float) -> str | None:

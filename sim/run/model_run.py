@@ -18,6 +18,7 @@ from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.run.conservation import check_expert_tokens
+from sim.run.engines import compiles
 from sim.run.explain import explain_run
 from sim.run.imbalance_bound import IMBALANCE_BOUND, imbalance_bound
 from sim.run.resources import (
@@ -72,6 +73,7 @@ class ModelRun(ScenarioRun):
             kinds=(*work.kind.pass_kinds, "W") if splits else work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
             is_drawn=not work.has_balanced_routing,
+            is_compiled=compiles(self.scenario.spec.engine, plan, self.num_ops_alike(1)),
             base_bytes=cluster_and_routing_bytes(work),
             base_s=cluster_and_routing_s(work),
         )

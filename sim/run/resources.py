@@ -27,9 +27,10 @@ The estimate of a plan::
                      4 for a pass and what it sends, 2 more for each kernel of a pass that the host issues more slowly
                      than the lane runs it;
                      flow by flow also as many as the flows take as long as
-    bytes            as at the minimum, and 7 kB for an exchange that is drawn, 20 kB for a rank where lanes are folded
-    processor time   of the process + links, planned ops, ops, rows, events, drawn exchanges and cells, each times what
-                     one takes (`PROCESS_S` and the constants below it)
+    bytes            as at the minimum, and 7 kB for an exchange that is drawn
+    processor time   of the process + of what a run does once + links, planned ops, ops, rows, events, drawn exchanges
+                     and cells, each times what one takes (`PROCESS_S` and the constants below it); where the compiled
+                     kernel runs, the time until it begins in place of ops and events
 
 Assumptions
 -----------
@@ -52,6 +53,7 @@ from typing import Final
 
 from sim.build.work import CollectiveWork, Work
 from sim.engine.clock import MAX_EVENTS
+from sim.engine.compiled.compiler import START_S
 from sim.engine.run_state import Plan
 from sim.errors import SimulationError
 from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, Flows, HostWork, Op
@@ -78,7 +80,6 @@ __all__ = [
 
 _PROCESS_BYTES: Final = 65e6  # before the process runs anything
 _OP_BYTES, _ROW_BYTES, _DRAWN_EXCHANGE_BYTES = 600.0, 500.0, 7000.0  # over the whole run
-_FOLDED_RANK_BYTES: Final = 20_000.0  # where lanes run for others: where the links of each of them are
 _LINK_BYTES: Final = 600.0  # in the graph and in arrays: 1,024 nodes have 115 thousand links, 2,048 have 360 thousand
 _CELL_BYTES, _PAIR_BYTES = 16.0, 32.0
 _EVENTS_OF_COLLECTIVE: Final = 4  # of a pass with one transfer
@@ -89,10 +90,11 @@ LONG_RUN_S: Final = 20.0
 """Processor time from which on a run is long: `moesim run` says how long it is expected to take."""
 LEAST_LONG_EVENTS: Final = 50_000
 """Minimum of events below which a run takes seconds: an estimate of its time is not worth a plan."""
+_ONCE_S: Final = 0.15  # a cluster, a device's measured kernels, accounts of a short run
 _OP_S, _ROW_S, _EVENT_S = 10e-6, 5e-6, 12e-6
 _PLANNED_OP_S: Final = 200e-6  # priced once
 _DRAWN_EXCHANGE_S, _CELL_S = 40e-6, 65e-9  # bytes of each pair on links; a random number for a cell
-_LINK_S: Final = 10e-6
+_LINK_S: Final = 4e-6
 _EVENTS_OF_FLOW, _EVENTS_OF_OWN_END = 0.3, 10.0  # flows of equal bytes end together; 4 and 120 us
 _CONTAINER_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -218,6 +220,7 @@ def estimate_of_plan(
     kinds: Sequence[str],
     num_microbatches: int,
     is_drawn: bool,
+    is_compiled: bool = False,
     base_bytes: float = 0.0,
     base_s: float = 0.0,
 ) -> Resources:
@@ -233,6 +236,8 @@ def estimate_of_plan(
         Microbatches of each pipeline, over all batches.
     is_drawn
         Whether tokens choose their experts at random, so that each microbatch has exchanges of its own.
+    is_compiled
+        Whether the compiled kernel runs the plan.
     base_bytes
         Memory that does not grow with the run (`cluster_and_routing_bytes`).
     base_s
@@ -251,8 +256,8 @@ def estimate_of_plan(
     num_events = sum(map(_events_of_pass, passes)) * times
     num_drawn = sum(len(op.transfers) for op in ops if isinstance(op, Collective) and op.kind.startswith("ep_")) * times
     run_bytes = num_ops * _OP_BYTES + num_rows * _ROW_BYTES + (num_drawn * _DRAWN_EXCHANGE_BYTES if is_drawn else 0.0)
-    run_bytes += 0.0 if plan.folding is None else plan.lane_ranks.size * _FOLDED_RANK_BYTES
-    run_s = len(ops) * _PLANNED_OP_S + num_ops * _OP_S + num_rows * _ROW_S + num_events * _EVENT_S
+    run_s = _ONCE_S + len(ops) * _PLANNED_OP_S + num_rows * _ROW_S
+    run_s += START_S["kept"] if is_compiled else num_ops * _OP_S + num_events * _EVENT_S
     run_s += num_drawn * _DRAWN_EXCHANGE_S if is_drawn else 0.0
     return Resources(
         num_ops=num_ops,
