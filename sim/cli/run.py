@@ -1,6 +1,7 @@
 """`moesim run` and `moesim validate`: simulate, judge or compare with published figures, print, write."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sim.cli.steps import (
@@ -17,6 +18,7 @@ from sim.report.console.run import print_report
 from sim.report.console.validation import print_validation
 from sim.report.files import OUTPUT_NAMES, VALIDATION_NAMES, write_outputs, write_validation
 from sim.run.resources import Limits
+from sim.run.result import Result
 from sim.scenario.load import load_scenario
 from sim.scenario.units import parse_quantity
 from sim.studies.claims import simulate
@@ -77,20 +79,8 @@ def run_command(
             )
     data = result.to_dict() | ({} if found is None else {"search": found})
     written = {}
-    if folder is not None and result.simulated.steps is not None:
-        from sim.report.serving_files import write_serving  # noqa: PLC0415  # only what is written is imported
-
-        written = write_serving(data, result.simulated.steps, folder)
-    elif folder is not None:
-        from sim.cli.report import command_of, run_details  # noqa: PLC0415  # only what is written is imported
-
-        command = command_of(scenario, changes=changes, trace=trace, seed=seed)
-        written = write_outputs(
-            run_details(result, command),
-            data,
-            folder,
-            pairs=result.simulated.pairs,
-        )
+    if folder is not None:
+        written = _write(result, data, folder, {"scenario": scenario, "changes": changes, "trace": trace, "seed": seed})
     num_nodes = result.simulated.num_nodes
     print_result(data, print_report, as_json=as_json, written=written, num_nodes=num_nodes, verbose=verbose)
     return 1 if check and (result.has_failed_claims or result.is_unfit) else 0
@@ -114,6 +104,18 @@ def validate_command(
     written = {} if folder is None else write_validation(data, folder)
     print_result(data, print_validation, as_json=as_json, written=written)
     return 1 if validation.has_failed else 0
+
+
+def _write(result: Result, data: dict[str, Any], folder: Path, given: dict[str, Any]) -> dict[str, str]:
+    """Write the files of a result and the command that it is of (`given`), and return them by what they are."""
+    if result.simulated.steps is not None:
+        from sim.report.serving_files import write_serving  # noqa: PLC0415  # only what is written is imported
+
+        return write_serving(data, result.simulated.steps, folder)
+    from sim.cli.report import command_of, run_details  # noqa: PLC0415  # only what is written is imported
+
+    details = run_details(result, command_of(**given))
+    return write_outputs(details, data, folder, pairs=result.simulated.pairs)
 
 
 def _bytes(text: str) -> float:

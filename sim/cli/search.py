@@ -81,24 +81,9 @@ def search_command(
             on_space=on_space,
             on_progress=on_progress,
         )
-    data = {**found.to_dict(), "assumptions": _assumptions(found), "flags": None, "written": {}}
     best = found.searched.best
-    if best is not None:
-        if file is not None:
-            _write_yaml(found.searched.space.scenario_of(best.candidate).raw, file)
-            data["written"] = {"the best strategy, a scenario": str(file)}
-        if framework is not None:
-            workload = loaded.spec.workload
-            length = getattr(workload, "sequence_length", 0)
-            data["flags"] = launch_flags(
-                best.candidate, framework, sequences=getattr(workload, "sequences", 0), sequence_length=length
-            )
-    if bounds_file is not None:
-        text = json.dumps(found.bounds(), indent=0)
-        write_whole(bounds_file, lambda target: target.write_text(text, encoding="utf-8"))
-        data["written"] = {**data["written"], "bounds of all strategies": str(bounds_file)}
-    if to_write is not None:
-        data["written"] = {**data["written"], "what the flags stand for": str(to_write)}
+    data = {**found.to_dict(), "assumptions": _assumptions(found), "flags": _launch_flags(found, framework)}
+    data["written"] = _write(found, strategy=file, bounds=bounds_file, scenario=to_write)
     print_result(data, print_search, as_json=as_json)
     return 0 if best is not None else 1
 
@@ -136,6 +121,31 @@ def scenario_of_flags(flags: Mapping[str, Any], *, training: bool) -> dict[str, 
         "parallel": {"strategy": f"TP1_DP{gpus}", "convention": "megatron"},
         "workload": workload,
     }
+
+
+def _launch_flags(found: Found, framework: str | None) -> str | None:
+    """Return the best strategy as launch flags; None where nothing fits or no framework is named."""
+    best = found.searched.best
+    if best is None or framework is None:
+        return None
+    workload = found.searched.space.scenario_of(best.candidate).spec.workload
+    sequences, length = getattr(workload, "sequences", 0), getattr(workload, "sequence_length", 0)
+    return launch_flags(best.candidate, framework, sequences=sequences, sequence_length=length)
+
+
+def _write(found: Found, *, strategy: Path | None, bounds: Path | None, scenario: Path | None) -> dict[str, str]:
+    """Write the files that were named, and return them by what they are."""
+    best, written = found.searched.best, dict[str, str]()
+    if best is not None and strategy is not None:
+        _write_yaml(found.searched.space.scenario_of(best.candidate).raw, strategy)
+        written["the best strategy, a scenario"] = str(strategy)
+    if bounds is not None:
+        text = json.dumps(found.bounds(), indent=0)
+        write_whole(bounds, lambda target: target.write_text(text, encoding="utf-8"))
+        written["bounds of all strategies"] = str(bounds)
+    if scenario is not None:
+        written["what the flags stand for"] = str(scenario)
+    return written
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

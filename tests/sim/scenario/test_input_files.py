@@ -5,7 +5,6 @@ import json
 import lzma
 import os
 import random
-import time
 import zipfile
 from pathlib import Path
 
@@ -203,10 +202,8 @@ def test_an_archive_is_refused_by_what_it_unpacks_to(tmp_path):
                 with archive.open(f"layer_{number}.npy", "w") as stream:
                     stream.write(header.getvalue())
                     stream.write(bytes(1 << 20))
-        started = time.process_time()
         with pytest.raises(InvalidValueError, match="unpack to at most 256 MiB"):
             read_recording(tmp_path / "a.npz")
-        assert time.process_time() - started < 60  # it unpacks nothing; a bound for slow machines
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
