@@ -118,6 +118,7 @@ def _panel(panel: Axes, rows: Sequence[Row], along: Axis, lines: Axis | None, me
     step = -(-len(values) // 8)
     panel.set_xticks(range(0, len(values), step), [literal(label_of(value)) for value in values[::step]])
     panel.set_xlim(-0.3, len(values) - 0.7)
+    panel.margins(y=0.1)
     panel.set_ylim(bottom=0)
     panel.set_xlabel(literal(along["key"]), color=INK, fontsize=8.5)
 
@@ -139,9 +140,9 @@ def _panel_against(
         panel.plot(*places, color=colour, marker=marker, ms=4, lw=1.3, label=literal(label_of(line)))
         for x, y, text in points:
             panel.annotate(literal(text), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7.5, color=SUBTLE)
+    panel.margins(x=0.08, y=0.1)  # before a limit is set, after which margins change nothing
     panel.set_xlim(left=0)
     panel.set_ylim(bottom=0)
-    panel.margins(x=0.08, y=0.1)
     label = f"{against}{_unit_text(CATALOG[against].unit)}; numbers: {along['key'].rpartition('.')[2]}"
     panel.set_xlabel(literal(label), color=INK, fontsize=8.5)
 

@@ -51,6 +51,8 @@ def print_sweep(data: Mapping[str, Any], console: Console, *, written: Mapping[s
         ]
         title = f"by {first}" + (f", the first {_MAX_ROWS} of {len(rows):,}" if len(rows) > _MAX_ROWS else "")
         print_rows(title, [*axes, *metrics], cells, console)
+    elif rows:
+        bullets(console, ["no point has a value of the metrics that --metric names"], mark="•")
     _print_problems(data["rows"], console)
     missing = data["num_points"] - len(data["rows"])
     if missing:

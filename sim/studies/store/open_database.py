@@ -76,7 +76,7 @@ def open_engine(where: str, *, must_exist: bool = False) -> Engine:
         try:
             engine = create_engine(url, **_options(url))
         except ModuleNotFoundError as error:
-            hint = f"Install it: pip install {error.name}"
+            hint = f"Install the package that has the module {error.name}."
             if url.get_backend_name() == "postgresql":
                 hint = "Install moesim[postgresql], and write postgresql+psycopg://USER@HOST/DATABASE."
             raise InvalidValueError(

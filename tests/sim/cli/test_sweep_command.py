@@ -37,6 +37,8 @@ def test_a_metric_is_drawn_over_another_and_is_a_column_of_the_table(
     assert "bubble_fraction" in over_metric.read_text(encoding="utf-8")
     assert "bubble_fraction" not in over_axis.read_text(encoding="utf-8")
     assert "--against must be the name of a metric" in moesim(*options, over_metric, "--against", "bubbles").err
+    without = moesim("sweep", scenario, "--grid", "parallel.pp=2", "--metric", "mfu", "-j", 1)
+    assert "no point has a value of the metrics that --metric names" in without.out
 
 
 def test_a_sweep_has_the_step_of_every_combination_and_a_second_takes_all_from_the_store(
