@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -17,7 +17,25 @@ from sim.scenario.places import Places, key_path, path_of
 from sim.scenario.problems import validate
 from sim.scenario.schema import ScenarioSpec
 
-__all__ = ["Scenario"]
+__all__ = ["FILE_KEYS", "Scenario"]
+
+FILE_KEYS: Final = frozenset(
+    {
+        "cluster.file",
+        "document",
+        "model.hf_config",
+        "profile",
+        "published_table.file",
+        "routing.file",
+        "schedule.file",
+        "workload.layer_times.attention",
+        "workload.layer_times.dense",
+        "workload.layer_times.moe",
+        "workload.layer_times.per_sequence",
+        "workload.requests.trace",
+    }
+)
+"""Dotted keys that name a file; what keeps results by content reads them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +247,11 @@ class Scenario:
         ------
         InvalidValueError
             It is elsewhere, or there is none.
+        KeyError
+            `FILE_KEYS` does not have the key.
         """
+        if key not in FILE_KEYS:
+            raise KeyError(f"{key} is not in FILE_KEYS")
         if file in self.places.given_files:
             return Path(file)
         folder = Path(self.path).parent if self.path else Path()

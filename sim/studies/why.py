@@ -228,9 +228,10 @@ def stragglers_of_measured(data: Mapping[str, Any]) -> dict[str, Any] | None:
     if not found:
         return None
     as_it_is_s = found["step_time_s"]
-    steps = f"{found['num_steps']} step{'s' if found['num_steps'] != 1 else ''}"
+    steps = f"{found['num_steps']} steps take" if found["num_steps"] != 1 else "1 step takes"
+    replayed = f"without the host's delays {steps} {format_quantity(as_it_is_s, 's')} in the mean"
     return {
-        "basis": f"each by a replay without it; the mean of {steps} is {format_quantity(as_it_is_s, 's')}",
+        "basis": f"each by a replay without it; {replayed}",
         "as_it_is_s": as_it_is_s,
         "time_s": found["ideal_step_time_s"],
         "slowdown": found["slowdown"],

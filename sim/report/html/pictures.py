@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.trace import LinkUse, Trace
+from sim.engine.trace import PASS_KINDS, LinkUse, Trace
 from sim.report.html.colours import account_colours
 from sim.report.html.details import RunDetails
 from sim.report.html.sections import CATEGORY_NAMES
@@ -120,7 +120,8 @@ def legend_of(trace: Trace) -> list[dict[str, str]]:
     kinds = dict.fromkeys(trace["kind"][np.sort(np.unique(trace.ints("kind"), return_index=True)[1])].tolist())
     more = ["foreign"] if trace.rows("foreign").size else []
     grounds = [{"id": f"ground-{name}", "name": f"{name} (ground)"} for name in ("stalled", "idle")]
-    return [{"id": name, "name": CATEGORY_NAMES[name]} for name in [*kinds, *more]] + grounds
+    by_kind = dict.fromkeys(PASS_KINDS, " (passes by kind)")  # else their hue is the microbatch
+    return [{"id": name, "name": CATEGORY_NAMES[name] + by_kind.get(name, "")} for name in [*kinds, *more]] + grounds
 
 
 def colour_rules() -> str:

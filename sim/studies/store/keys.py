@@ -14,15 +14,13 @@ from typing import Any, Final
 
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input
-from sim.scenario.scenario import Scenario
+from sim.scenario.scenario import FILE_KEYS, Scenario
 from sim.studies.source_digest import source_digest
 
 __all__ = ["point_key", "program_digest", "refused_key"]
 
 _MAX_INPUT_BYTES: Final = 1 << 28
 """No file that a scenario refers to is larger."""
-_FILE_KEYS: Final = frozenset({"file", "hf_config", "profile"})
-"""Keys that name a file."""
 _NOT_SIMULATED: Final = frozenset(
     {
         "name",
@@ -55,12 +53,11 @@ def point_key(scenario: Scenario, *, wanted: Set[str] = frozenset()) -> str:
     False
     """
     resolved = scenario.spec.model_dump(mode="json", exclude=set(_NOT_SIMULATED))
-    folder = Path(scenario.path or ".").parent
     inputs = {
         "scenario": resolved,
         "program": program_digest(),
         "wanted": sorted(wanted),
-        "files": {name: digest for name, path in _files(resolved) if (digest := _content(folder / path)) is not None},
+        "files": dict(_files(scenario, resolved)),
     }
     return _digest(json.dumps(inputs, sort_keys=True).encode())
 
@@ -76,13 +73,18 @@ def program_digest() -> str:
     return _digest(f"{version('moesim')} {source_digest()}".encode())
 
 
-def _files(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Return dotted key and path of each file that the scenario refers to."""
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from _files(value, f"{prefix}{key}.")
-        elif key in _FILE_KEYS and isinstance(value, str):
-            yield f"{prefix}{key}", value
+def _files(scenario: Scenario, resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield dotted key and digest of the content of each file that the scenario names, as far as it can be read."""
+    folder = Path(scenario.path or ".").parent
+    for key in FILE_KEYS:
+        value: Any = resolved
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, str):
+            path = Path(value) if value in scenario.places.given_files else folder / value
+            digest = _content(path)
+            if digest is not None:
+                yield key, digest
 
 
 def _content(path: Path) -> str | None:

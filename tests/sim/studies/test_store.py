@@ -1,5 +1,6 @@
 """The store of finished simulations: what it keeps, how studies divide the work, and databases that are no store."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +28,12 @@ DONE = Record(
 STUDY = StudyRow(
     id="s", command="sweep", scenario="toy", settings={"a": [1]}, num_points=3, program="p", version="0", created=1.0
 )
+SERVED = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {preset: qwen3-30b-a3b}
+parallel: {strategy: EP1_TP1_PP1_DP1}
+workload: {kind: serving, requests: {trace: requests.jsonl}}
+"""
 RECORDED = """
 cluster: {preset: dgx-h100, num_nodes: 1}
 model: {layers: 2, hidden: 512, heads: 8, ffn: 512, gated: true, experts: 16, top_k: 2, vocab: 1000}
@@ -199,6 +206,29 @@ def test_another_content_of_a_file_is_another_simulation(tmp_path):
         (tmp_path / "a.csv").write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
         keys.append(point_key(load_scenario(str(tmp_path / "small.yaml"))))
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_requests_that_were_overwritten_are_another_simulation(tmp_path):
+    """They are not under a key that is called `file`."""
+    (tmp_path / "served.yaml").write_text(SERVED, encoding="utf-8")
+    keys = []
+    for at_ms in (1, 2, 1):
+        request = {"timestamp": at_ms, "input_length": 10, "output_length": 4, "hash_ids": []}
+        (tmp_path / "requests.jsonl").write_text(json.dumps(request) + "\n", encoding="utf-8")
+        keys.append(point_key(load_scenario(str(tmp_path / "served.yaml"))))
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_file_that_an_argument_names_counts_wherever_it_is(tmp_path, monkeypatch):
+    """`--set profile=FILE` is a path from where the command runs, and not from the scenario's folder."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "served.yaml").write_text(SERVED, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    keys = []
+    for content in ("a", "b"):
+        (tmp_path / "own.csv").write_text(content, encoding="utf-8")
+        keys.append(point_key(load_scenario("folder/served.yaml", overrides=["profile=own.csv"])))
+    assert keys[0] != keys[1]
 
 
 def test_other_code_is_another_simulation(monkeypatch):
