@@ -7,8 +7,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
-from sim.studies.search.branch import simulate_candidate
 from sim.studies.search.space import Candidate
+from sim.studies.search.workers import simulate_candidate
 from sim.studies.stress.grid import build_grid
 from sim.studies.stress.points import run_grid
 from workloads.strategy import Strategy

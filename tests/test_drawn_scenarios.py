@@ -6,7 +6,8 @@
 from pathlib import Path
 
 import pytest
-from scenario_draws import draw_scenario, drawn_keys
+from scenario_draws import draw_scenario
+from scenario_keys import drawn_keys
 from try_scenarios import try_scenario
 
 SEED = 20_24

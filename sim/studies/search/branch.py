@@ -11,37 +11,28 @@ its own tight bound, then it is simulated. The search ends when
 All that remain are then excluded: none is better than the best by more than the gap. A candidate whose least memory
 does not fit is excluded as well, and so is one that `sim.build` refuses.
 
-Bounds and simulations are worked out in processes; a family always goes to the same one, which keeps its layers' times.
+Bounds and simulations are worked out in the processes of `sim.studies.search.workers`.
 """
 
-import contextlib
 import heapq
-import multiprocessing
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.runtime import runtime_of
-from sim.errors import InvalidValueError, MoesimError, out_of_memory
-from sim.results.accounts import categories_by_kind
-from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
-from sim.run.simulate import simulate_scenario
-from sim.scenario.scenario import Scenario
-from sim.studies.search.bounds import TightBounds, cheap_bounds_s, has_alike_stages
+from sim.studies.search.bounds import cheap_bounds_s
 from sim.studies.search.kept import KeptSimulations
 from sim.studies.search.space import Candidate, Space
-from sim.studies.store.record import Record
+from sim.studies.search.workers import Outcome, Submit, executors
 from workloads.schedules import SCHEDULES
 
-__all__ = ["DEFAULT_GAP", "LEVELS", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
+__all__ = ["DEFAULT_GAP", "LEVELS", "Progress", "Searched", "search"]
 
 DEFAULT_GAP: Final = 0.01
 LEVELS: Final = ("cheap", "family", "tight", "simulated")
@@ -52,26 +43,6 @@ _MOST_TRIED: Final = 30
 """Candidates of such a kind that are tried for one that fits."""
 _EXCLUDED: Final = -1
 _SIMULATED: Final = -2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A candidate that was simulated, or found to be no strategy."""
-
-    number: int
-    """Position in the space."""
-    candidate: Candidate
-    step_s: float | None = None
-    """Simulated step time; None where it could not be run."""
-    memory_bytes: float | None = None
-    """Peak of memory per GPU."""
-    fits: bool = False
-    """Whether it fits into memory."""
-    tokens_per_s: float | None = None
-    parts_s: dict[str, float] = field(default_factory=dict)
-    """Account of time, averaged over stages."""
-    problem: str | None = None
-    """Why it could not be run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,125 +128,7 @@ def search(
     return _Search(space, gap, limit, limits, on_progress).run(jobs, first, kept)
 
 
-def simulate_candidate(
-    scenario: Scenario, candidate: Candidate, *, number: int, limits: Limits = NO_LIMITS, runs_alike: int = 1
-) -> Outcome:
-    """Simulate a scenario that says a candidate, one of about `runs_alike`; what cannot be run has a problem."""
-    try:
-        simulated = simulate_scenario(scenario, link_timeline=False, links=False, limits=limits, runs_alike=runs_alike)
-    except MoesimError as error:
-        return Outcome(number=number, candidate=candidate, problem=_rule(error))
-    except MemoryError:
-        return Outcome(number=number, candidate=candidate, problem=str(out_of_memory()))
-    trace, memory = simulated.run.trace, simulated.memory
-    step_s = trace.step_ns / 1e9
-    return Outcome(
-        number=number,
-        candidate=candidate,
-        step_s=step_s,
-        memory_bytes=float(memory["peak_bytes_per_gpu"]["total"]),
-        fits=bool(memory["fits"]),
-        tokens_per_s=simulated.num_tokens / step_s,
-        parts_s=categories_by_kind(trace, simulated.stages_ns),
-    )
-
-
-# ---- private: in processes ---------------------------------------------------------------------------------------
-
-
-class _Worker:
-    """What a process knows: the space, the limits, and the times of layers so far."""
-
-    def __init__(self, space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
-        self.space, self.limits, self.bounds, self.kept = space, limits, TightBounds(), kept
-        self._num_simulated = 0
-
-    def family(self, representative: int, members: Sequence[int]) -> list[float]:
-        """Return the bounds of a family in seconds, from the times of its layers."""
-        if not has_alike_stages(self.space.scenario):
-            return [0.0] * len(members)
-        scenario, number = self.space.scenario_of(self.space.candidates[representative]), self.space.model.layers
-        places = np.arange(number)
-        few = _few_layers(self.space, representative)
-        try:
-            try:
-                if few is None:
-                    times = self.bounds.microbatch_ns(scenario) * 1e-9
-                else:
-                    times, places = self.bounds.microbatch_ns(scenario.variant({"model.layers": few[0]})) * 1e-9, few[1]
-            except InvalidValueError:  # a list of the model has an entry for each layer
-                times, places = self.bounds.microbatch_ns(scenario) * 1e-9, np.arange(number)
-        except (MoesimError, MemoryError):
-            return [0.0] * len(members)
-        times = times[:, places]
-        if runtime_of(scenario).overlap_moe:
-            return [0.0] * len(members)
-        return [_family_bound_s(self.space, self.space.candidates[member], times) for member in members]
-
-    def tight(self, number: int) -> tuple[float, bool, str | None]:
-        """Return the tight bound of a candidate, whether it may fit, and why it is none."""
-        try:
-            bound = self.bounds.of(self.space.scenario_of(self.space.candidates[number]))
-        except MoesimError as error:
-            return 0.0, False, _rule(error)
-        except MemoryError:
-            return 0.0, False, str(out_of_memory())
-        return bound.step_s, bound.fits, None
-
-    def simulate(self, number: int) -> Outcome:
-        """Simulate a candidate; nobody knows how many follow, and as many as so far are expected."""
-        candidate = self.space.candidates[number]
-        self._num_simulated += 1
-        try:
-            scenario = self.space.scenario_of(candidate)
-        except MoesimError as error:
-            return Outcome(number=number, candidate=candidate, problem=_rule(error))
-        if self.kept is not None:
-            changes = candidate.changes(trains=self.space.trains)
-            return _outcome(candidate, number, self.kept.record(scenario, changes, self.limits, self._num_simulated))
-        return simulate_candidate(
-            scenario, candidate, number=number, limits=self.limits, runs_alike=self._num_simulated
-        )
-
-
-def _outcome(candidate: Candidate, number: int, record: Record) -> Outcome:
-    """Return the outcome of a candidate whose simulation is kept."""
-    if record.problem is not None:
-        return Outcome(number=number, candidate=candidate, problem=record.problem)
-    values = record.values
-    return Outcome(
-        number=number,
-        candidate=candidate,
-        step_s=float(values["step_time_s"]),
-        memory_bytes=float(values["total"]),
-        fits=bool(values["fits"]),
-        tokens_per_s=float(values["tokens_per_s"]),
-        parts_s=dict(record.parts_s),
-    )
-
-
-_worker: _Worker | None = None
-
-
-def _begin(space: Space, limits: Limits, kept: KeptSimulations | None) -> None:
-    global _worker  # noqa: PLW0603  # one for each process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that searches
-    end_with_parent()
-    _worker = _Worker(space, limits, kept)
-
-
-def _do(task: str, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401  # what the task returns
-    if _worker is None:
-        raise RuntimeError("a process begins with the space")
-    return getattr(_worker, task)(*arguments)
-
-
-def _rule(error: MoesimError) -> str:
-    """Return the rule that refuses a candidate, without its value."""
-    return str(getattr(error, "problem", error))
-
-
-# ---- private: the search -----------------------------------------------------------------------------------------
+# ---- private ------------------------------------------------------------------------------------------------------
 
 
 class _Search:
@@ -307,7 +160,7 @@ class _Search:
     def run(self, jobs: int, first: Sequence[Candidate], kept: KeptSimulations | None) -> Searched:
         """Search until the gap is proven, the limit is reached, or an interrupt comes."""
         began, interrupted = time.perf_counter(), False
-        with _executors(jobs, self._space, self._limits, kept) as submit:
+        with executors(jobs, self._space, self._limits, kept) as submit:
             try:
                 self._start(first, submit)
                 self._loop(submit, 2 * max(1, jobs))
@@ -318,14 +171,14 @@ class _Search:
 
     # ---- steps ---------------------------------------------------------------------------------------------------
 
-    def _start(self, first: Sequence[Candidate], submit: "_Submit") -> None:
+    def _start(self, first: Sequence[Candidate], submit: Submit) -> None:
         places = {candidate: number for number, candidate in enumerate(self._space.candidates)}
         for candidate in first:
             if candidate in places:
                 self._stamp[places[candidate]] += 1
                 self._submit(submit, "simulate", (places[candidate],))
 
-    def _loop(self, submit: "_Submit", most_pending: int) -> None:
+    def _loop(self, submit: Submit, most_pending: int) -> None:
         while True:
             while len(self._pending) < most_pending and (number := self._next()) is not None:
                 self._advance(submit, number)
@@ -336,7 +189,7 @@ class _Search:
                 task, numbers, _ = self._pending.pop(future)
                 self._take(task, numbers, future.result())
 
-    def _survey(self, submit: "_Submit") -> None:
+    def _survey(self, submit: Submit) -> None:
         """Simulate the best of each kind of strategy, as far as kinds are among the best: they show what is lost."""
         done = {outcome.candidate.kind for outcome in self._outcomes if outcome.fits}
         tried: dict[str, int] = {}
@@ -382,7 +235,7 @@ class _Search:
     def _num_simulated(self) -> int:
         return len(self._outcomes) + sum(task == "simulate" for task, _, _ in self._pending.values())
 
-    def _advance(self, submit: "_Submit", number: int) -> None:
+    def _advance(self, submit: Submit, number: int) -> None:
         """Look at a candidate more closely."""
         if self._level[number]:
             self._submit(submit, "tight" if self._level[number] == 1 else "simulate", (number,))
@@ -408,7 +261,7 @@ class _Search:
         strategy = self._space.candidates[number].strategy
         return strategy.pp * strategy.vpp
 
-    def _submit(self, submit: "_Submit", task: str, arguments: tuple[Any, ...]) -> None:
+    def _submit(self, submit: Submit, task: str, arguments: tuple[Any, ...]) -> None:
         family = self._family_of[arguments[0]]
         future = submit(self._milder[family], task, arguments)
         self._num_tasks += 1
@@ -498,9 +351,6 @@ class _Search:
         )
 
 
-_Submit = Callable[[int, str, tuple[Any, ...]], "Future[Any]"]
-
-
 def _families(space: Space) -> tuple[list[int], list[int]]:
     """Return the family of each candidate, and of each family the one that recomputes nothing and is else the same.
 
@@ -532,72 +382,3 @@ def _families(space: Space) -> tuple[list[int], list[int]]:
             milder_keys.append(("none", *rest))
         found.append(numbers[key])
     return found, [numbers.get(key, number) for number, key in enumerate(milder_keys)]
-
-
-def _few_layers(space: Space, number: int) -> tuple[int, NDArray[np.int64]] | None:
-    """Return so few layers that all kinds are among them, and where each layer's kind is; None: all are needed."""
-    strategy, model = space.candidates[number].strategy, space.model
-    kinds = [model.layer(layer) for layer in range(model.layers)]
-    first = {kind: layer for layer, kind in reversed(list(enumerate(kinds)))}
-    chunks = strategy.pp * strategy.vpp
-    least = -(-(max(first.values()) + 1) // chunks) * chunks
-    if least >= model.layers or model.num_nextn_predict_layers:
-        return None
-    return least, np.array([first[kind] for kind in kinds])
-
-
-def _family_bound_s(space: Space, candidate: Candidate, times_s: NDArray[np.float64]) -> float:
-    """Return a candidate's bound from the times of a microbatch in the layers [2, layers]: see `cheap_bounds_s`."""
-    s, workload = candidate.strategy, space.scenario.spec.workload
-    number = s.pp * s.vpp
-    batches = getattr(workload, "batches", 1)
-    microbatches = candidate.microbatches * batches
-    layers = times_s[:, : space.model.layers]
-    forward, whole = layers
-    kind = SCHEDULES[candidate.schedule]
-    if kind.pairs or kind.layout not in {"row", "round_robin"}:
-        return 0.0  # passes run at the same time, or the ways of microbatches are others
-    if space.model.layers % number:
-        return float(whole.sum() / s.pp * microbatches)
-    chunks = whole.reshape(number, -1).sum(axis=1)
-    before = forward.reshape(number, -1).sum(axis=1) if SCHEDULES[candidate.schedule].splits_backward else chunks
-    own = chunks.reshape(s.vpp, s.pp).sum(axis=0) * microbatches
-    fill = np.concatenate([[0.0], np.cumsum(before[: s.pp - 1])])
-    return float((own + fill).max())
-
-
-@contextlib.contextmanager
-def _executors(jobs: int, space: Space, limits: Limits, kept: KeptSimulations | None) -> Iterator[_Submit]:
-    """Yield what gives a task to the process of its family; with one job, tasks run here when they are given."""
-    if jobs <= 1:
-        worker = _Worker(space, limits, kept)
-
-        def run_here(family: int, task: str, arguments: tuple[Any, ...]) -> "Future[Any]":
-            del family
-            future: Future[Any] = Future()
-            future.set_result(getattr(worker, task)(*arguments))
-            return future
-
-        yield run_here
-        return
-    context = multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
-    pools = [
-        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(space, limits, kept))
-        for _ in range(jobs)
-    ]
-    given: list[Future[Any]] = []
-
-    def submit(family: int, task: str, arguments: tuple[Any, ...]) -> "Future[Any]":
-        given[:] = [future for future in given if not future.done()]
-        given.append(pools[family % jobs].submit(_do, task, arguments))
-        return given[-1]
-
-    try:
-        yield submit
-    finally:
-        if any(not future.done() for future in given):  # interrupted: nobody waits for these results
-            for pool in pools:
-                for process in list((pool._processes or {}).values()):  # there is no other way
-                    process.terminate()
-        for pool in pools:
-            pool.shutdown(cancel_futures=True)

@@ -15,9 +15,10 @@ from sim.run.parallel_runs import run_many
 from sim.run.resources import NO_LIMITS, Limits
 from sim.scenario.scenario import Scenario
 from sim.scenario.search_section import SearchSpec
-from sim.studies.search.branch import LEVELS, Outcome, Progress, Searched, search, simulate_candidate
+from sim.studies.search.branch import LEVELS, Progress, Searched, search
 from sim.studies.search.kept import kept_simulations
 from sim.studies.search.space import Candidate, Space, space_of
+from sim.studies.search.workers import Outcome, simulate_candidate
 from sim.studies.uncertainty import draw_factors, drawn
 
 __all__ = ["OBJECTIVES", "Found", "search_scenario", "with_best_as_rival"]

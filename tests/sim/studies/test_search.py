@@ -18,12 +18,13 @@ from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.studies.search.bounds import TightBounds, cheap_bounds_s
-from sim.studies.search.branch import _families, _Worker, search, simulate_candidate
+from sim.studies.search.branch import _families, search
 from sim.studies.search.found import Found, search_scenario
 from sim.studies.search.kept import kept_simulations
 from sim.studies.search.launch import launch_flags
 from sim.studies.search.maps import IDENTITY, after, applied
 from sim.studies.search.space import space_of
+from sim.studies.search.workers import Worker, simulate_candidate
 from sim.studies.store.store import Store
 
 MODELS = (
@@ -264,7 +265,7 @@ TINY = {**NARROW, "parallel.tp": 2, "parallel.ep": 4, "parallel.etp": 1, "worklo
 def test_certificates_hold_over_other_axes(sections, options):
     """All candidates are simulated: none has a bound above its time, and the search finds the fastest."""
     space = space_of(scenario(0, **sections), **options)
-    worker, searched = _Worker(space, NO_LIMITS, None), search(space, gap=0.0)
+    worker, searched = Worker(space, NO_LIMITS, None), search(space, gap=0.0)
     families = _families(space)[0]
     least = math.inf
     for number, candidate in enumerate(space.candidates):
