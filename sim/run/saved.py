@@ -134,6 +134,7 @@ def _arrays(path: Path, wanted: tuple[str, ...] | None = None) -> dict[str, NDAr
         lambda names: [name for name in names if wanted is None or name in wanted],
         has_texts=True,
         most_bytes=_MAX_UNPACKED_BYTES,
+        hint="Write it again: moesim run SCENARIO --out DIR.",
     )
 
 

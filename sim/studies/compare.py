@@ -14,6 +14,7 @@ says is compared, and without the arrays in its folder the run has no trace.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Final
 
 from sim.engine.trace import Trace
@@ -200,11 +201,11 @@ def _no_result(source: str) -> InvalidValueError:
 def _warnings(runs: Sequence[Compared]) -> Iterator[str]:
     """Yield why the time of runs should not be compared."""
     first = runs[0]
-    for run in runs[1:]:
+    for letter, run in zip(ascii_uppercase[1:], runs[1:], strict=False):
         if first.num_tokens and run.num_tokens and abs(run.num_tokens / first.num_tokens - 1) > _SAME_WORK:
             yield (
-                f"{first.name} runs {first.num_tokens:,.0f} tokens and {run.name} {run.num_tokens:,.0f}: compare "
-                "tokens per second, not times"
+                f"A has {first.num_tokens:,.0f} tokens and {letter} has {run.num_tokens:,.0f}: compare tokens "
+                "per second, not times"
             )
 
 

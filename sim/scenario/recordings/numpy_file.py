@@ -69,6 +69,7 @@ def npz_arrays(
     *,
     has_texts: bool = False,
     most_bytes: int = MAX_UNPACKED_BYTES,
+    hint: str = "Write it with numpy.savez.",
 ) -> dict[str, Array]:
     """Return the arrays of an NPZ file by name.
 
@@ -82,6 +83,8 @@ def npz_arrays(
         Whether arrays may hold texts, and not numbers alone.
     most_bytes
         The limit of the arrays that are read, unpacked.
+    hint
+        What to do where the file is damaged.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def npz_arrays(
     except InvalidValueError:
         raise
     except UNREADABLE:
-        raise refusal(path, "be an NPZ file of numbers", "something else", "Write it with numpy.savez.") from None
+        raise refusal(path, "be an NPZ file of numbers", "something else", hint) from None
 
 
 def npy_array(path: Path, content: bytes) -> Array:

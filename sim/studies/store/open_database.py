@@ -127,7 +127,10 @@ def _url(where: str, *, must_exist: bool) -> URL:
             url.get_dialect()
         except (ArgumentError, NoSuchModuleError) as error:
             hint = "Write a path, or a URL such as postgresql+psycopg://USER@HOST/DATABASE."
-            raise InvalidValueError("--store", "be a path or a URL of SQLAlchemy", str(error), hint) from None
+            what = "no driver here" if isinstance(error, NoSuchModuleError) else "not whole"
+            scheme = where.partition("://")[0]  # the rest may hold a password
+            rule = "be a path or a URL of SQLAlchemy"
+            raise InvalidValueError("--store", rule, f"{scheme}://... ({what})", hint) from None
         if url.get_backend_name() != "sqlite" or url.database is None:
             return url
         path = Path(url.database)
