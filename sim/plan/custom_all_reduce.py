@@ -51,4 +51,4 @@ def custom_all_reduce_s(device: str, num_ranks: int, num_bytes: float, *, in_gra
     size_kib = num_bytes / 1024
     if table is None or size_kib > _SIZES_KIB[-1]:
         return None
-    return float(np.interp(size_kib, _SIZES_KIB, table[0 if in_graph else 1])) * 1e-6
+    return float(np.interp(size_kib, _SIZES_KIB, table[0 if in_graph else 1])) / 1e6

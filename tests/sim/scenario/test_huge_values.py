@@ -42,5 +42,8 @@ def test_a_huge_integer_is_refused_or_simulated_whichever_key_it_is_given_for(ki
 
 @pytest.mark.parametrize("kind", SCENARIOS)
 def test_every_integer_key_has_a_largest_value(kind: str) -> None:
-    """In the table of sizes, but for the seed, which nothing is made of, and the number of seeds."""
-    assert set(integer_keys(kind)) - set(MAX_SIZES) <= {"seed", "seeds"}
+    """In the table of sizes, but for the seed, which nothing is made of, the number of seeds, and lengths of documents.
+
+    Those have the limit of `workload.requests.tokens`.
+    """
+    assert set(integer_keys(kind)) - set(MAX_SIZES) <= {"seed", "seeds", "workload.documents"}
