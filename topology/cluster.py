@@ -4,7 +4,7 @@ Model
 -----
 A cluster is a directed graph of vertices and links (`topology.graph_links` names their data); its links are arrays, in
 the graph's order. Where the fabric has a formula for its links (`topology.regular_links`), the graph is wired only when
-it is asked for; what a caller changes on it before a figure is read, counts.
+it is needed; what a caller changes on it before a figure is read, counts.
 
 How bytes get from GPU to GPU is in `Paths`: `topology.regular_paths` has a formula for them, `topology.graph_paths`
 searches them. On a graph that both accept their answers are equal.

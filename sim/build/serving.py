@@ -298,7 +298,7 @@ def _stages(
 def _kv_blocks(
     model: ModelSpec, mesh: Mesh, cluster: Cluster, limits: ServerLimits, stages: Sequence[StageParameters]
 ) -> int:
-    """Return the blocks that memory has beside all else, least of the stages."""
+    """Return the blocks for which memory has room after all else, least of the stages."""
     tp = mesh.strategy.tp
     found = []
     for stage in stages:

@@ -8,7 +8,7 @@ A planned placement sees the tokens that all lanes sent to each expert in `windo
 that no placement changes what is routed in the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.serving import ServingWork
 from sim.build.work import Work
 from workloads.placement import PlacementRequest, place_experts
 from workloads.routing import draw_counts, draw_for_hosts, node_probabilities
@@ -25,6 +26,7 @@ __all__ = [
     "copies_drawn",
     "copies_for_hosts",
     "expert_groups",
+    "experts_on_ranks",
     "needs_hosts_alone",
     "placed_experts",
     "sources_of_groups",
@@ -38,6 +40,13 @@ _MANY_COUNTS: Final = 2**13
 
 def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp]:
     """Return the expert in each slot of each rank of an expert group, under a plan by its number. Shape [R, C]."""
+    return experts_on_ranks(work, stage, layer, lambda: _earlier_loads(work, layer, plan))
+
+
+def experts_on_ranks(
+    work: Work | ServingWork, stage: int, layer: int, loads: Callable[[], NDArray[np.float64] | None]
+) -> NDArray[np.intp]:
+    """Return the expert in each slot of each rank of an expert group; a planned rule sees `loads`. Shape [R, C]."""
     rule, group = work.placement, work.mesh.ep_groups(stage)[0]
     node, _ = work.cluster.node_positions(group)
     return place_experts(
@@ -48,7 +57,7 @@ def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDAr
             num_nodes=int(node.max()) + 1,
             layer=layer,
             seed=work.seed,
-            loads=_earlier_loads(work, layer, plan) if rule.is_planned else None,
+            loads=loads() if rule.is_planned else None,
             expert_layer=sum(work.model.is_moe_layer(before) for before in range(layer)),
             num_expert_layers=work.model.num_moe_layers,
         )

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.serving import ServingWork
-from workloads.placement import PlacementRequest, place_experts, split_over_replicas
+from sim.plan.expert_routing import experts_on_ranks
+from workloads.placement import split_over_replicas
 from workloads.routing import draw_counts
 
 __all__ = ["ExpertLoads"]
@@ -110,22 +111,7 @@ class ExpertLoads:
     def _slots_of(self, layer: int, plan: int) -> NDArray[np.intp]:
         """Return the expert in each slot of each rank, under a plan by its number. Shape [R, C]."""
         if (layer, plan) not in self._slots:
-            work, rule = self._work, self._work.placement
-            group = work.mesh.ep_groups(0)[0]
-            nodes, _ = work.cluster.node_positions(group)
-            self._slots[layer, plan] = place_experts(
-                PlacementRequest(
-                    rule=rule,
-                    num_experts=work.model.experts,
-                    num_ranks=group.size,
-                    num_nodes=int(nodes.max()) + 1,
-                    layer=layer,
-                    seed=work.seed,
-                    loads=self._loads_before(layer, plan) if rule.is_planned else None,
-                    expert_layer=self._layers.index(layer),
-                    num_expert_layers=len(self._layers),
-                )
-            )
+            self._slots[layer, plan] = experts_on_ranks(self._work, 0, layer, lambda: self._loads_before(layer, plan))
         return self._slots[layer, plan]
 
     def _loads_before(self, layer: int, plan: int) -> NDArray[np.float64]:

@@ -199,7 +199,7 @@ def schedule_kind_of(name: str, chunk_order: str = DEFAULT_CHUNK_ORDER) -> Sched
 
 @lru_cache(maxsize=256)
 def _chunk_layout(kind: str, num_stages: int, num_chunks: int) -> ChunkLayout:
-    """Return a layout; a work is asked for its own again and again."""
+    """Return a layout; a work needs its own again and again."""
     return ChunkLayout(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
 
 

@@ -42,7 +42,7 @@ class NotLoweredError(Exception):
 
 
 class KeptPlan:
-    """A plan that keeps what it has answered, and answers the same when it is asked again."""
+    """A plan that keeps its answers, and gives the same answer to the same question."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

@@ -39,7 +39,7 @@ class _KernelEnvironment(Environment):
         super().__init__()
         self.now_ns = 0
         self.made: list[tuple[int, int, int]] = []
-        """Time, priority and number of each event that was made since the kernel asked."""
+        """Time, priority and number of each event that was made since the last call of the kernel."""
         self.events: dict[int, simpy.Event] = {}
         self._next = 0
 

@@ -31,7 +31,7 @@ class LinkSet:
     def __init__(self, blocks: dict[int, int]) -> None:
         self.blocks = blocks
         self.only = next(iter(blocks.items())) if len(blocks) == 1 else None
-        """The block and its bits, of a set within one block: asked for at every event of a small cluster."""
+        """The block and its bits, of a set within one block: needed at every event of a small cluster."""
 
     @classmethod
     def of(cls, links: NDArray[np.intp]) -> "LinkSet":

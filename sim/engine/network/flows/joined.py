@@ -157,11 +157,11 @@ class JoinedFlows:
     def carried(self, sent: FloatArray, active_ns: IntArray) -> Carried:
         """Return what groups of links carried of flows that have `sent` bytes each, and were active for a time. [F]."""
         account = self._account
-        held = account.share * sent[account.flow]
-        held_bytes = np.bincount(account.group, weights=held, minlength=account.num_groups).astype(np.float64)
+        occupied = account.share * sent[account.flow]
+        held_bytes = np.bincount(account.group, weights=occupied, minlength=account.num_groups).astype(np.float64)
         num_bytes = held_bytes
         if account.overhead is not None:
-            passed = held / account.overhead
+            passed = occupied / account.overhead
             num_bytes = np.bincount(account.group, weights=passed, minlength=account.num_groups).astype(np.float64)
         busy_ns = np.maximum.reduceat(active_ns[self._flow_by_group], self._first_of_group)
         return Carried(num_bytes, held_bytes, np.where(num_bytes > 0, busy_ns, 0))
