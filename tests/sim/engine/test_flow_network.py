@@ -104,6 +104,24 @@ def test_a_flow_that_ends_elsewhere_frees_its_share_of_both_links():
     assert state.end_ns.tolist() == [2000, 1000, 2000]
 
 
+def test_links_that_fill_together_may_exchange_their_flows_before_any_ends():
+    """Both links fill at 2/3 byte/ns; the short flow ends at 1.5, seen at 2; the long one has 11/3 left, alone at 1."""
+    flows = [({0: 0.5, 1: 1.0}, 1), ({1: 0.5, 0: 1.0}, 5)]
+    state = state_of(make_flows(flows, [1, 1]), [1, 1])
+    assert rates_of(state) == pytest.approx([2e9 / 3] * 2)
+    assert kernel.run(state, 0, NO_STOP) == (6, 2)
+    assert state.end_ns.tolist() == [2, 6]
+
+
+@given(flow_traffic(num_transfers=1))
+def test_the_next_mark_of_each_link_is_the_lowest_of_its_flows(case):
+    """In the first state already, also where links fill together and exchange flows."""
+    capacity, ((_, (transfer,)),) = case
+    state = state_of(transfer, capacity)
+    for link, mark in enumerate(state.next_mark):
+        assert mark == state.mark[state.bottleneck == link].min(initial=np.inf)
+
+
 def test_a_spread_flow_puts_its_share_on_each_path():
     """A flow over two spines of 3 bytes/ns each runs at 6."""
     _, batches = run_flow_network([100, 3, 3], [(0, [make_flows([({0: 1, 1: 0.5, 2: 0.5}, 600)], [100, 3, 3])])])

@@ -53,23 +53,23 @@ class FirstState(NamedTuple):
 
     state: State
     """Their state, but for the marks."""
-    held: IntArray
-    """Flows by the link that filled first of theirs. Shape [active flows]."""
-    first_held: IntArray
-    """Where those of each such link begin. Shape [filled links]."""
-    filled: IntArray
-    """Those links. Shape [filled links]."""
+    flows: IntArray
+    """Active flows, sorted by bottleneck. Shape [active flows]."""
+    first_flow: IntArray
+    """Where the flows of each bottleneck begin. Shape [bottlenecks]."""
+    bottlenecks: IntArray
+    """Links that are the bottleneck of a flow. Shape [bottlenecks]."""
 
     @property
     def nbytes(self) -> int:
         """Return about how much memory it takes."""
-        return sum(array.nbytes for array in self.state) + self.held.nbytes
+        return sum(array.nbytes for array in self.state) + self.flows.nbytes
 
     def begin(self, remaining: FloatArray) -> State:
         """Return the state in which each flow has `remaining` bytes [F] to send; the kernel may change it."""
         state = self.state
         next_mark = np.full(state.capacity.size, np.inf)
-        next_mark[self.filled] = np.minimum.reduceat(remaining[self.held], self.first_held)
+        next_mark[self.bottlenecks] = np.minimum.reduceat(remaining[self.flows], self.first_flow)
         return state._replace(
             waiting=state.waiting.copy(),
             bottleneck=state.bottleneck.copy(),
@@ -211,9 +211,6 @@ def _first_state(
     order, position, num_ordered = _orders(filled, component, first_link)
     left = np.zeros((num_links + num_components, width))
     left[first_link[component] + component, column] = capacity
-    held = np.argsort(bottleneck, kind="stable")[num_flows - np.count_nonzero(is_active) :]
-    first_held = np.flatnonzero(np.diff(bottleneck[held], prepend=-1))
-    filled_links = bottleneck[held[first_held]]
     num_on = np.bincount(entries.link, minlength=num_links)
     state = State(
         first_link=first_link,
@@ -242,7 +239,10 @@ def _first_state(
     )
     for number in range(num_components):
         solve(state, number, 0)
-    return FirstState(state, held, first_held, filled_links)
+    # Links that fill at the same level may exchange flows in `solve`: the sets of flows are those after it.
+    flows = np.argsort(bottleneck, kind="stable")[num_flows - np.count_nonzero(is_active) :]
+    first_flow = np.flatnonzero(np.diff(bottleneck[flows], prepend=-1))
+    return FirstState(state, flows, first_flow, bottleneck[flows[first_flow]])
 
 
 def _orders(filled: IntArray, component: IntArray, first_link: IntArray) -> tuple[IntArray, IntArray, IntArray]:
@@ -268,9 +268,9 @@ def _fill(entries: Entries, capacity: FloatArray, num_flows: int) -> tuple[IntAr
         lowest = level.min()
         stops = np.flatnonzero((level <= lowest * (1 + _TIE))[entries.link])[::-1]  # a flow's first entry decides
         bottleneck[entries.flow[stops]] = entries.link[stops]
-        is_held = bottleneck[entries.flow] >= 0
-        bottlenecked = entries.where(is_held)
+        has_bottleneck = bottleneck[entries.flow] >= 0
+        bottlenecked = entries.where(has_bottleneck)
         left -= lowest * np.bincount(bottlenecked.link, weights=bottlenecked.share, minlength=capacity.size)
         filled.append(np.unique(bottleneck[entries.flow[stops]]))
-        entries = entries.where(~is_held)
+        entries = entries.where(~has_bottleneck)
     return bottleneck, np.concatenate(filled)
