@@ -37,20 +37,14 @@ class _KernelEnvironment(Environment):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now_ns = 0
         self.made: list[tuple[int, int, int]] = []
         """Time, priority and number of each event that was made since the last call of the kernel."""
         self.events: dict[int, simpy.Event] = {}
         self._next = 0
 
-    @property
-    def now(self) -> int:
-        """Time since the start of the run, in nanoseconds."""
-        return self.now_ns
-
     def schedule(self, event: simpy.Event, priority: Any = 1, delay: Any = 0) -> None:  # noqa: ANN401  # as in SimPy
         """Let the kernel make an event."""
-        self.made.append((self.now_ns + delay, priority, self._next))
+        self.made.append((self.now + delay, priority, self._next))
         self.events[self._next] = event
         self._next += 1
 
@@ -76,7 +70,7 @@ class KernelFlows(FlowNetwork):
             A transfer uses a link without capacity.
         """
         env, what = self._kernel, int(m[at.WHAT])
-        env.now_ns = int(m[at.NOW])
+        env.now = int(m[at.NOW])
         kind, argument = what & ((1 << at.KIND_BITS) - 1), what >> at.KIND_BITS
         if kind == at.FLOWS_START:
             self._start(m, argument)

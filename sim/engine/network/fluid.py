@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import Alarm, Clock
 from sim.engine.network.contention import Batch, Component, ContentionNetwork, Member, refuse_dead_links
-from sim.engine.network.linkset import BusyLinks, LinkSet, LinkUsers
+from sim.engine.network.linkset import LinkSet, LinkUsers, link_set, link_users
 from sim.engine.network.linkuse import LinkLog
 from sim.engine.network.maxmin import bounded_rows, few_max_min_rates
 from sim.plan.folding import Folding
@@ -122,7 +122,7 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         super().__init__(clock, capacity, link_names, log, meets_on=holds, count=count)
         self.num_solves = 0
         self._num_columns = int(holds.sum())  # of a row with all links
-        self._alone = LinkUsers[_Alone]()
+        self._alone: LinkUsers[_Alone] = link_users(capacity.size)
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
         self._groups: dict[tuple[Transfer, ...], list[_Group]] = {}
         self._has_bounds = False
@@ -140,8 +140,8 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
     # ---- alone ---------------------------------------------------------------------------------------------------
 
     def _go_alone(self, alone: _Alone, ends_in_ns: int) -> None:
-        self._busy.add(alone.links)
-        self._alone.add(alone)
+        self._busy |= alone.links
+        self._alone[alone] = None
         alone.alarm = Alarm(self._env, ends_in_ns, partial(self._end_alone, alone))
 
     def _end_alone(self, alone: _Alone, event: simpy.Event) -> None:
@@ -153,8 +153,8 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
 
     def _leave_alone(self, alone: _Alone) -> None:
         alone.alarm = None
-        self._alone.remove(alone)
-        self._busy.remove(alone.links)
+        del self._alone[alone]
+        self._busy ^= alone.links
         if alone.since_ns < self._env.now:
             transfers = alone.batch.transfers
             if len(alone.positions) < len(transfers):
@@ -207,7 +207,7 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         self._advance(component)
         component.members.append(member)
         self._components.extend(component, links)
-        self._busy.add(links)
+        self._busy |= links
         self._mark(component)
 
     # ---- components ----------------------------------------------------------------------------------------------
@@ -300,13 +300,13 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         for position, transfer in enumerate(transfers):
             groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
         result: list[_Group] = []
-        taken = BusyLinks(LinkSet({}))
+        taken = link_set(np.zeros(0, dtype=np.intp), self._capacity.size)
         for (latency_ns, alone_ns), positions in groups.items():
             own = [self._place(transfers[position]).links for position in positions]
             is_disjoint = True
             for links in own:
                 is_disjoint &= not taken & links
-                taken.add(links)
+                taken |= links
             result.append((positions, reduce(or_, own) if is_disjoint else None, latency_ns, alone_ns))
         return result
 
