@@ -140,6 +140,7 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         self._capacity, self._names, self._meets_on, self._count = capacity, link_names, meets_on, count
         self._column = np.cumsum(meets_on) - 1  # of a link among those on which transfers meet
         self._places: dict[bytes | SharedLinks, _Place] = {}
+        self._place_of_links: dict[int, tuple[NDArray[np.intp], _Place]] = {}  # by the identity of an array of links
         self._place_of: dict[Transfer, _Place] = {}
         self._busy = link_set(np.flatnonzero(capacity <= 0), capacity.size)  # without capacity they are never free
         self._components: LinkUsers[Component[_M, _S]] = link_users(capacity.size)
@@ -261,14 +262,20 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
 
     def _find_place(self, transfer: Transfer) -> _Place:
         load = transfer.load
-        key = load.shared if isinstance(load, SharedLoad) else load.links.tobytes()
+        known = self._place_of_links.get(id(load.links))
+        if known is not None:
+            return known[1]
+        links = load.links
+        key = load.shared if isinstance(load, SharedLoad) else links.tobytes()
         place = self._places.get(key)
         if place is None:
-            links = load.links
             narrow, capacity = np.flatnonzero(self._meets_on[links]), self._capacity[links]
             columns, is_dead = self._column[links[narrow]], bool((capacity <= 0).any())
             meets_on = link_set(links[narrow], self._capacity.size)
             place = self._places[key] = _Place(meets_on, is_dead, capacity, narrow, columns)
+        if len(self._place_of_links) >= _KNOWN:
+            self._place_of_links.clear()
+        self._place_of_links[id(links)] = links, place  # with the array: no other can have its identity
         return place
 
     def _bytes_of_all(self, transfer: Transfer) -> float:

@@ -27,7 +27,7 @@ import math
 from collections.abc import Sequence
 from functools import partial, reduce
 from operator import or_
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import simpy
@@ -55,14 +55,17 @@ _DENSE: Final = 1024
 """Links up to which a row has all of them: with more, rows are cut to the links of their component."""
 
 
-class _Row(NamedTuple):
+class _Row:
     """Seconds that links need for a byte of each of a transfer's flows."""
 
-    each: FloatArray
-    """On each link of the cluster that can saturate; in a large cluster, on each of `columns` alone. Shape [F]."""
-    columns: NDArray[np.intp] | None
-    busiest: float
-    """On the link that takes longest, its own bound among them: a byte of each flow when nothing else flows."""
+    __slots__ = ("busiest", "columns", "each")
+
+    def __init__(self, each: FloatArray, columns: NDArray[np.intp] | None, busiest: float) -> None:
+        self.each = each
+        """On each link of the cluster that can saturate; in a large cluster, on each of `columns` alone. Shape [F]."""
+        self.columns = columns
+        self.busiest = busiest
+        """On the link that takes longest, its own bound among them: a byte of each flow when nothing else flows."""
 
 
 class _Alone:
@@ -85,14 +88,8 @@ class _Member(Member):
         self.row, self.remaining, self.rate = row, remaining, 0.0
 
 
-class _Rates(NamedTuple):
-    """The solution of a component."""
-
-    transfers: tuple[Transfer, ...]
-    each: list[float]
-    """Of each transfer, bytes/s per flow."""
-
-
+_Rates = tuple[tuple[Transfer, ...], list[float]]
+"""The solution of a component: its transfers, and the rate per flow of each, in bytes/s."""
 _Component = Component[_Member, _Rates]
 
 
@@ -228,20 +225,24 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         members = component.members
         transfers = tuple([member.transfer for member in members])
         rates = [1.0 / members[0].row.busiest] if len(members) == 1 else self._rates(members, transfers)
-        component.solution = _Rates(transfers, rates)
+        component.solution = transfers, rates
         left_s = math.inf
         for member, rate in zip(members, rates, strict=True):
             member.rate = rate
             needs_s = member.remaining / rate
-            left_s = min(left_s, needs_s)
+            if needs_s < left_s:
+                left_s = needs_s
         component.alarm = Alarm(self._env, to_ns(max(left_s, 0.0)), partial(self._end_some, component))
 
     def _end_some(self, component: _Component, event: simpy.Event) -> None:
         if component.alarm is not event:
             return  # rates changed since it was set
         self._advance(component)
-        ended = [member for member in component.members if member.remaining < member.rate * 1e-9]
-        component.members = [member for member in component.members if member.remaining >= member.rate * 1e-9]
+        ended: list[_Member] = []
+        going: list[_Member] = []
+        for member in component.members:
+            (ended if member.remaining < member.rate * 1e-9 else going).append(member)
+        component.members = going
         component.alarm, component.is_whole = None, False
         self._solve_one(component)  # before those who waited begin anew: latency keeps what they begin off the links
         for member in ended:
@@ -268,14 +269,16 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         if row is None:
             self._has_bounds |= transfer.most_bytes_per_s < math.inf
             place = self._place(transfer)
-            loaded = transfer.load.num_bytes / transfer.flow_bytes / place.capacity
-            each, columns = loaded, None
+            loaded = transfer.load.num_bytes / transfer.flow_bytes
+            loaded /= place.capacity
+            each, columns = loaded if place.narrow.size == loaded.size else loaded[place.narrow], None
             if self._num_columns > _DENSE:
-                each, columns = loaded[place.narrow], place.columns
-            elif not place.columns.size == self._num_columns == self._capacity.size:
-                each = np.zeros(self._num_columns)
-                each[place.columns] = loaded[place.narrow]
-            busiest = max(float(np.maximum.reduce(loaded)), 1.0 / transfer.most_bytes_per_s)
+                columns = place.columns
+            elif each.size < self._num_columns:
+                spread = np.zeros(self._num_columns)
+                spread[place.columns] = each
+                each = spread
+            busiest = max(loaded.item(loaded.argmax()), 1.0 / transfer.most_bytes_per_s)
             row = _Row(each, columns, busiest)
             if len(self._rows) >= _KNOWN:
                 self._rows.clear()
