@@ -199,12 +199,13 @@ class Program:
         run_state = self._run_state
         if run_state.shares_compute:  # ranks may be busy for others: each starts when it is free
             start, end, holder = run_state.compute.claim(self._rank_index, op.total_ns, now_ns=now_ns)
-            slowest = int(end.argmax())
-            at_ns = int(start[slowest])
-            if slowest != op.slowest:
-                took_ns = tuple(int(kernel.duration_ns[slowest]) for kernel in op.kernels)
-            if at_ns > now_ns:
-                released_by = int(holder[slowest])
+            if not isinstance(start, int) and not isinstance(holder, int):  # some rank is busy
+                slowest = int(end.argmax())
+                at_ns = int(start[slowest])
+                if slowest != op.slowest:
+                    took_ns = tuple(int(kernel.duration_ns[slowest]) for kernel in op.kernels)
+                if at_ns > now_ns:
+                    released_by = int(holder[slowest])
         self._last_row = run_state.recorder.add_compute(
             op,
             step,
@@ -293,7 +294,7 @@ class Program:
         Other ranks run nothing, and nothing waits for them.
         """
         self._run_state.tokens.count_op(self.position, step, op)
-        if op.duration_ns.all():
+        if op.duration_ns.item(op.duration_ns.argmin()) > 0:
             return op.ranks, op.duration_ns, None
         places = np.flatnonzero(op.duration_ns)
         return op.ranks[places], op.duration_ns[places], places
@@ -313,7 +314,7 @@ class Program:
             served=places,
             start_ns=start,
             end_ns=end,
-            released_by=np.where(start > now_ns, holder, self._last_row),
+            released_by=self._last_row if isinstance(start, int) else np.where(start > now_ns, holder, self._last_row),
             last=last,
         )
         compute.hold(ranks, np.arange(first, first + ranks.size))

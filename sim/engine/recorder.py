@@ -60,7 +60,7 @@ class Recorder:
         self._collectives: list[tuple[int, ...]] = []
         self._ends_ns: list[Sequence[int]] = []
         self._services: list[tuple[int, ...]] = []
-        self._served: list[tuple[IntArray, IntArray, IntArray, NDArray[np.intp] | None]] = []
+        self._served: list[tuple[IntArray | int, IntArray, IntArray | int, NDArray[np.intp] | None]] = []
         self._compute_ops: dict[Compute, int] = {}
         self._collective_ops: dict[Collective, int] = {}
         self._service_ops: dict[Service, int] = {}
@@ -171,15 +171,16 @@ class Recorder:
         position: tuple[int, int],
         *,
         served: NDArray[np.intp] | None,
-        start_ns: IntArray,
+        start_ns: IntArray | int,
         end_ns: IntArray,
-        released_by: IntArray,
+        released_by: IntArray | int,
         last: int,
     ) -> int:
         """Note expert kernels on the ranks of `op` (at places `served`; None: on all); return the first reference.
 
-        `last` is the place of the one that ended last. Starts and ends are read when the run is over: who knows them
-        only then puts them right in the arrays, and the last with `amend_end`.
+        `last` is the place of the one that ended last. A start or a reference may be of all ranks. Starts and ends are
+        read when the run is over: who knows them only then puts them right in the arrays, and the last with
+        `amend_end`.
         """
         microbatch, chunk = step.microbatch, step.chunk
         known = self._service_ops.setdefault(op, len(self._service_ops))
@@ -280,8 +281,8 @@ class Recorder:
             lane=lane,
             microbatch=microbatch,
             chunk=chunk,
-            start_ns=joined([served[0] for served in self._served], np.int64),
-            released_by=joined([served[2] for served in self._served], np.int64),
+            start_ns=_of_all([served[0] for served in self._served], size),
+            released_by=_of_all([served[2] for served in self._served], size),
             op=op,
             ops=ops,
             size=size,
@@ -289,3 +290,13 @@ class Recorder:
             end_ns=joined([served[1] for served in self._served], np.int64),
             homes=self._homes,
         )
+
+
+def _of_all(values: Sequence[IntArray | int], size: IntArray) -> IntArray:
+    """Return values of entries [E], or arrays of them, for each of the rows that the entries have [E]. Shape [rows]."""
+    rows = np.repeat(whole(value if isinstance(value, int) else -1 for value in values), size)
+    first = np.cumsum(size) - size
+    for number, value in enumerate(values):
+        if not isinstance(value, int):
+            rows[first[number] : first[number] + value.size] = value
+    return rows
