@@ -7,7 +7,7 @@ Guards: an event budget, and a stop on many events at one time.
 """
 
 from collections.abc import Callable
-from heapq import heappop
+from heapq import heappop, heappush
 
 import simpy
 
@@ -45,13 +45,20 @@ class Environment(simpy.Environment):
 
 
 class Alarm(simpy.Event):
-    """An event that calls back after a delay, at a priority of its own (a `simpy.Timeout` has none)."""
+    """An event after a delay, at a priority of its own, which a `simpy.Timeout` has not.
+
+    It calls back, or lets a process go on that waits for it.
+    """
 
     def __init__(
-        self, env: simpy.Environment, delay_ns: int, callback: Callable[[simpy.Event], None], priority: int = 1
+        self,
+        env: Environment,
+        delay_ns: int,
+        callback: Callable[[simpy.Event], None] | None = None,
+        priority: int = 1,
     ) -> None:
-        self.env, self.callbacks, self._ok, self._value = env, [callback], True, None
-        env.schedule(self, priority, delay_ns)  # type: ignore[arg-type]  # any int is a priority to the heap
+        self.env, self.callbacks, self._ok, self._value = env, [] if callback is None else [callback], True, None
+        heappush(env._queue, (env.now + delay_ns, priority, next(env._eid), self))  # type: ignore[misc]  # as SimPy's `schedule`, for any priority
 
 
 class Signal(simpy.Event):

@@ -112,12 +112,11 @@ class Recorder:
         contention_ns: tuple[int, ...] = (),
     ) -> int:
         """Note the kernels of `op` one after another on `rank`; return the reference of the last."""
-        microbatch, chunk = step.microbatch, step.chunk
-        number = len(self._end_ns)
+        (stage, lane), number = position, len(self._end_ns)
         known = self._compute_ops.setdefault(op, len(self._compute_ops))
-        self._computes.append((number, known, *position, rank, microbatch, chunk, start_ns, released_by))
+        self._computes.append((number, known, stage, lane, rank, step.microbatch, step.chunk, start_ns, released_by))
         self._took_ns.append(took_ns)
-        if any(contention_ns):
+        if contention_ns and any(contention_ns):
             self._slowed[len(self._took_ns) - 1] = contention_ns
         return self._note(start_ns + sum(took_ns), KIND_CODE[op.kernels[-1].kind]) + len(took_ns) - 1
 
@@ -155,9 +154,9 @@ class Recorder:
         released_by: int,
     ) -> int:
         """Note the transfers of `op`, which ended at `end_ns`; return the reference of the one that ended last."""
-        microbatch, chunk = step.microbatch, step.chunk
+        (stage, lane), number = position, len(self._end_ns)
         known = self._collective_ops.setdefault(op, len(self._collective_ops))
-        self._collectives.append((len(self._end_ns), known, *position, microbatch, chunk, start_ns, released_by))
+        self._collectives.append((number, known, stage, lane, step.microbatch, step.chunk, start_ns, released_by))
         self._ends_ns.append(end_ns)
         if len(end_ns) == 1:
             return self._note(end_ns[0], KIND_CODE[op.kind])

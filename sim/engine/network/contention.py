@@ -235,6 +235,8 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
             self._share(component)
             return
         self._remove(component)
+        if not component.members:
+            return
         for members, links in _components_of(component.members):
             self._share(self._add_component(members, links))
 
@@ -285,8 +287,13 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
 
 def _components_of(members: list[_M]) -> list[tuple[list[_M], LinkSet]]:
     """Return the members that share links, directly or over others, with the links of each component."""
-    if len(members) == 1:  # the usual case
+    if len(members) == 1:
         return [(members, members[0].links)]
+    if len(members) == 2:
+        first, second = members
+        if first.links & second.links:
+            return [(members, first.links | second.links)]
+        return [([first], first.links), ([second], second.links)]
     components: list[tuple[list[_M], LinkSet]] = []
     for member in members:
         links, together, apart = member.links, [member], []

@@ -88,8 +88,8 @@ class _Member(Member):
         self.row, self.remaining, self.rate = row, remaining, 0.0
 
 
-_Rates = tuple[tuple[Transfer, ...], list[float]]
-"""The solution of a component: its transfers, and the rate per flow of each, in bytes/s."""
+_Rates = tuple[tuple[Transfer, ...], Sequence[float] | None]
+"""The solution of a component: its transfers, and the rate per flow of each, in bytes/s (None: that of one alone)."""
 _Component = Component[_Member, _Rates]
 
 
@@ -126,13 +126,24 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         self._rows: dict[Transfer, _Row] = {}
 
     def _wait_latencies(self, batch: Batch) -> None:
-        now_ns = batch.start_ns
-        for positions, links, latency_ns, alone_ns in self._groups_of_equal_time(batch.transfers):
-            if links is not None and not self._busy & links:
-                self._go_alone(_Alone(batch, positions, links, now_ns + latency_ns), latency_ns + alone_ns)
-            else:
-                for position in positions:
-                    Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, position))
+        transfers = batch.transfers
+        if len(transfers) == 1:
+            transfer = transfers[0]
+            links = (self._place_of.get(transfer) or self._place(transfer)).links
+            self._wait_latency(batch, (0,), links, transfer.latency_ns, transfer.alone_ns)
+            return
+        for group in self._groups_of_equal_time(transfers):
+            self._wait_latency(batch, *group)
+
+    def _wait_latency(
+        self, batch: Batch, positions: Sequence[int], links: LinkSet | None, latency_ns: int, alone_ns: int
+    ) -> None:
+        """Set the alarm at which transfers of equal time end, where nobody uses their links; else start to flow."""
+        if links is not None and not self._busy & links:
+            self._go_alone(_Alone(batch, positions, links, batch.start_ns + latency_ns), latency_ns + alone_ns)
+            return
+        for position in positions:
+            Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, position))
 
     # ---- alone ---------------------------------------------------------------------------------------------------
 
@@ -163,20 +174,14 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
     def _start_to_flow(self, batch: Batch, position: int, _: simpy.Event) -> None:
         """Let a transfer flow after its latency, alone or with the transfers that it meets."""
         transfer, now_ns = batch.transfers[position], self._env.now
-        place = self._place(transfer)
+        place = self._place_of.get(transfer) or self._place(transfer)
         links = place.links
         if place.is_dead:
             refuse_dead_links(transfer, self._capacity, self._names, now_ns)
-        is_met = self._busy & links
-        met = self._alone.meeting(links) if is_met else []
-        components = self._components.meeting(links) if is_met else []
-        for alone in met:
-            self._leave_alone(alone)
-        flowing = [alone for alone in met if alone.since_ns <= now_ns]
-        for alone in met:
-            if alone.since_ns > now_ns:  # it has not begun to flow: it joins when it does
-                for other in alone.positions:
-                    Alarm(self._env, alone.since_ns - now_ns, partial(self._start_to_flow, alone.batch, other))
+        flowing: list[_Alone] = []
+        components: list[_Component] = []
+        if self._busy & links:
+            flowing, components = self._leave_met(links), self._components.meeting(links)
         if not flowing and not components:
             self._go_alone(_Alone(batch, (position,), links, now_ns), transfer.alone_ns)
             return
@@ -185,6 +190,17 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
             self._add(components[0], member, links)
         else:
             self._merge([*self._absorbed(flowing), member], components)
+
+    def _leave_met(self, links: LinkSet) -> list[_Alone]:
+        """Take those that are alone on any of `links` off theirs; return those that flow by now."""
+        met, now_ns = self._alone.meeting(links), self._env.now
+        for alone in met:
+            self._leave_alone(alone)
+        for alone in met:
+            if alone.since_ns > now_ns:  # it has not begun to flow: it joins when it does
+                for other in alone.positions:
+                    Alarm(self._env, alone.since_ns - now_ns, partial(self._start_to_flow, alone.batch, other))
+        return [alone for alone in met if alone.since_ns <= now_ns]
 
     def _absorbed(self, alone: Sequence[_Alone]) -> list[_Member]:
         """Return transfers that were alone as members of a component, with what is left of them."""
@@ -215,7 +231,7 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         elapsed_ns = now_ns - component.since_ns
         if elapsed_ns and component.solution:
             transfers, rates = component.solution
-            self._log.add(component.since_ns, now_ns, transfers, rates if len(rates) > 1 else None)
+            self._log.add(component.since_ns, now_ns, transfers, rates)
             for member in component.members:
                 member.remaining -= member.rate * elapsed_ns * 1e-9
         component.since_ns = now_ns
@@ -223,16 +239,22 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
     def _share(self, component: _Component) -> None:
         """Find the rates of a component, and set the time of its next end."""
         members = component.members
-        transfers = tuple([member.transfer for member in members])
-        rates = [1.0 / members[0].row.busiest] if len(members) == 1 else self._rates(members, transfers)
-        component.solution = transfers, rates
-        left_s = math.inf
-        for member, rate in zip(members, rates, strict=True):
-            member.rate = rate
-            needs_s = member.remaining / rate
-            if needs_s < left_s:
-                left_s = needs_s
-        component.alarm = Alarm(self._env, to_ns(max(left_s, 0.0)), partial(self._end_some, component))
+        if len(members) == 1:
+            member = members[0]
+            member.rate = rate = 1.0 / member.row.busiest
+            component.solution = (member.transfer,), None
+            left_s = member.remaining / rate
+        else:
+            transfers = tuple([member.transfer for member in members])
+            rates = self._known.get(transfers) or self._new_rates(members, transfers)
+            component.solution = transfers, rates
+            left_s = math.inf
+            for member, rate in zip(members, rates, strict=True):
+                member.rate = rate
+                needs_s = member.remaining / rate
+                if needs_s < left_s:
+                    left_s = needs_s
+        component.alarm = Alarm(self._env, to_ns(left_s if left_s > 0.0 else 0.0), partial(self._end_some, component))
 
     def _end_some(self, component: _Component, event: simpy.Event) -> None:
         if component.alarm is not event:
@@ -248,14 +270,12 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         for member in ended:
             self._finish(member.batch, member.position)
 
-    def _rates(self, members: Sequence[_Member], transfers: tuple[Transfer, ...]) -> list[float]:
-        rates = self._known.get(transfers)
-        if rates is None:
-            self.num_solves += 1
-            rates = self.solved_rates(transfers, _rows_together([member.row for member in members]))
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            self._known[transfers] = rates
+    def _new_rates(self, members: Sequence[_Member], transfers: tuple[Transfer, ...]) -> list[float]:
+        self.num_solves += 1
+        rates = self.solved_rates(transfers, _rows_together([member.row for member in members]))
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[transfers] = rates
         return rates
 
     def solved_rates(self, transfers: Sequence[Transfer], rows: Sequence[FloatArray]) -> list[float]:
@@ -287,9 +307,6 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
 
     def _groups_of_equal_time(self, transfers: Sequence[Transfer]) -> list[_Group]:
         """Return groups of transfers of equal time: positions, links (None: some are shared), latency, time alone."""
-        if len(transfers) == 1:
-            transfer = transfers[0]
-            return [((0,), self._place(transfer).links, transfer.latency_ns, transfer.alone_ns)]
         key = tuple(transfers)
         known = self._groups.get(key)
         if known is None:

@@ -94,4 +94,3 @@ def _sum(rows: Sequence[FloatArray]) -> FloatArray:
     for row in rows[2:]:
         total += row
     return total
-
