@@ -6,8 +6,9 @@ Both arrays are a row of *columns*: `m[m[BATCH_START] + b]` is the start of batc
 bytes of a flow of transfer `t`. The first entries of `m` are scalars (the time is `m[NOW]`), then where columns begin.
 Columns of a plan are written once; columns of a run are written by the kernel, and made longer between two events.
 
-Two arrays and not a value with a field for each column: a compiled function takes an array as ten arguments, so a value
-of a hundred columns makes calls slow, and compiling slower. The kernel's modules import all names of this module.
+Two arrays and not a value with a field for each column: a compiled function takes an array as seven arguments, so a value
+of a hundred columns makes calls slow, and compiling slower. The compiled kernel takes the two as bare pointers, so that
+no index may be negative. The kernel's modules import all names of this module.
 
 Numbers that name nothing are -1.
 """
