@@ -6,8 +6,8 @@ Both arrays are a row of *columns*: `m[m[BATCH_START] + b]` is the start of batc
 bytes of a flow of transfer `t`. The first entries of `m` are scalars (the time is `m[NOW]`), then where columns begin.
 Columns of a plan are written once; columns of a run are written by the kernel, and made longer between two events.
 
-Two arrays and not a value with a field for each column: a compiled function takes an array as seven arguments, so a value
-of a hundred columns makes calls slow, and compiling slower. The compiled kernel takes the two as bare pointers, so that
+Two arrays and not a value with a field for each column: a compiled function takes an array as seven arguments, so a
+value of a hundred columns makes calls slow, and compiling slower. The compiled kernel takes the two as bare pointers:
 no index may be negative. The kernel's modules import all names of this module.
 
 Numbers that name nothing are -1.
@@ -145,6 +145,8 @@ MEETING_SIZE: Final = next(_slot)
 # transfers
 FIRST_LINK: Final = next(_slot)
 END_LINK: Final = next(_slot)
+FIRST_CLASS: Final = next(_slot)
+END_CLASS: Final = next(_slot)
 LATENCY_NS: Final = next(_slot)
 ALONE_NS: Final = next(_slot)
 IS_DEAD: Final = next(_slot)
@@ -153,6 +155,7 @@ FIRST_RANK: Final = next(_slot)  # of those whose SMs it takes
 END_RANK: Final = next(_slot)
 JOINT_ROW: Final = next(_slot)  # its row of TAKES_PART; -1 for those of one lane alone
 LINK: Final = next(_slot)  # [links of all transfers]
+CLASS: Final = next(_slot)  # [classes of all transfers]: the links that the same transfers use are a class
 SM_RANK: Final = next(_slot)  # [ranks of all transfers that take SMs]
 TAKES_PART: Final = next(_slot)  # [joint transfers, positions]
 
@@ -256,10 +259,12 @@ PIECE_TAIL: Final = next(_slot)
 PIECE_PARENT: Final = next(_slot)
 # sets of members whose rates were solved, [sets, most members + 1]: how many, and their transfers
 KNOWN_SET: Final = next(_slot)
-# links
+# classes of links, which always belong to the same transfers
 OWNER: Final = next(_slot)  # alone: its number * 2; component: its number * 2 + 1
+CLASS_STAMP: Final = next(_slot)
+CLASS_PIECE: Final = next(_slot)
+# links
 LINK_STAMP: Final = next(_slot)
-LINK_PIECE: Final = next(_slot)
 USED_LINKS: Final = next(_slot)
 # transfers
 ENDED_COUNT: Final = next(_slot)

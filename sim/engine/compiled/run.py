@@ -320,6 +320,7 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
         (num_places, _PLACE),
         (most, (at.GROUP_HEAD, at.GROUP_TAIL, at.GROUP_IS_APART)),
         (flowing + 1, _FLOWING),
+        (ints[at.CLASS].max(initial=-1) + 1, (at.OWNER, at.CLASS_STAMP, at.CLASS_PIECE)),
         (num_links, _LINK),
         (len(arrays.transfers), (at.ENDED_COUNT, at.ENDED_ORDER)),
         (num_ranks, (at.RANK_FREE_NS, at.HOLDER, at.SMS_LEFT, at.RANK_STAMP)),
@@ -412,9 +413,7 @@ _FLOWING: Final = (
     at.RATE,
 )
 _LINK: Final = (
-    at.OWNER,
     at.LINK_STAMP,
-    at.LINK_PIECE,
     at.USED_LINKS,
     at.WANTED,
     at.USED,
