@@ -330,7 +330,7 @@ SPEED_SINCE: Final = next(_slot)
 SPEED_WORK: Final = next(_slot)
 SPEED_NOW: Final = next(_slot)
 
-# ---- columns of floats --------------------------------------------------------------------------------------------
+# ---- columns of floats, as all from here on are ---------------------------------------------------------------------
 
 FLOW_BYTES: Final = next(_slot)  # of the plan, by transfer, as the next three
 BUSIEST: Final = next(_slot)
@@ -347,7 +347,6 @@ SHARE_RATE: Final = next(_slot)
 KNOWN_RATE: Final = next(_slot)  # of members of known sets, as KNOWN_SET
 
 NUM_HEADER: Final = next(_slot)
-FLOAT_COLUMNS: Final = frozenset(range(FLOW_BYTES, NUM_HEADER))
 FIRST_COLUMN: Final = FIRST_STEP
 
 # ---- values -------------------------------------------------------------------------------------------------------
@@ -453,7 +452,7 @@ class Memory:
         """Return the same state with longer columns."""
         bigger = build_memory({**self.sizes, **sizes}, self.m[:FIRST_COLUMN])
         for name, size in self.sizes.items():
-            if name in FLOAT_COLUMNS:
+            if name >= FLOW_BYTES:
                 bigger.floats(name, size)[:] = self.floats(name)
             else:
                 bigger.column(name, size)[:] = self.column(name)
@@ -462,14 +461,15 @@ class Memory:
 
 def build_memory(sizes: Mapping[int, int], scalars: IntArray | None = None) -> Memory:
     """Return memory whose columns have `sizes`, all zero."""
-    num = [NUM_HEADER, 0]
+    names, lengths = (np.fromiter(values, dtype=np.int64, count=len(sizes)) for values in (sizes, sizes.values()))
+    is_float, num = names >= FLOW_BYTES, {}
     starts = np.zeros(NUM_HEADER, dtype=np.int64)
-    for name, size in sizes.items():
-        is_float = int(name in FLOAT_COLUMNS)
-        starts[name] = num[is_float]
-        num[is_float] += size
-    m = np.zeros(num[0], dtype=np.int64)
+    for kind, first in ((False, NUM_HEADER), (True, 0)):
+        ends = first + np.cumsum(lengths[is_float == kind])
+        starts[names[is_float == kind]] = ends - lengths[is_float == kind]
+        num[kind] = int(ends[-1])
+    m = np.zeros(num[False], dtype=np.int64)
     m[:NUM_HEADER] = starts
     if scalars is not None:
         m[:FIRST_COLUMN] = scalars
-    return Memory(m, np.zeros(num[1]), dict(sizes))
+    return Memory(m, np.zeros(num[True]), dict(sizes))
