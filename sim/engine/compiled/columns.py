@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,13 +106,15 @@ class NetworkColumns:
         owner = np.repeat(np.arange(self._sizes.size), self._sizes)[self._is_kept]
         sizes = np.bincount(owner, minlength=self._sizes.size)
         ends = np.cumsum(sizes)
+        link = self._column[self._all_links[self._is_kept]]
         # a rank that sends and receives gives its SMs once
         taking = [np.unique(transfer.ranks) if transfer.num_sms else transfer.ranks[:0] for transfer in transfers]
         rank_ends = np.cumsum(whole(ranks.size for ranks in taking))
         return {
             at.FIRST_LINK: ends - sizes,
             at.END_LINK: ends,
-            at.LINK: self._column[self._all_links[self._is_kept]],
+            at.LINK: link,
+            **_class_columns(owner, link, self._sizes.size),
             at.LATENCY_NS: whole(transfer.latency_ns for transfer in transfers),
             at.ALONE_NS: whole(transfer.alone_ns for transfer in transfers),
             at.IS_DEAD: (self._dead > 0).astype(np.int64),
@@ -138,6 +141,30 @@ class NetworkColumns:
             at.TOTAL_BYTES: np.array(total, dtype=np.float64),
             at.WEIGHT: self._loaded[self._is_kept],
         }
+
+
+def _class_columns(transfer: IntArray, link: IntArray, num_transfers: int) -> dict[int, IntArray]:
+    """Return the classes of links that each transfer uses: links are of one class where the same transfers use them.
+
+    Parameters
+    ----------
+    transfer, link
+        Each pair of a transfer and a link that it uses, by rising transfer.
+    """
+    order = np.argsort(link, kind="stable")
+    users = transfer[order]
+    bounds = np.append(np.flatnonzero(np.diff(link[order], prepend=-1)), link.size).tolist()
+    numbers: dict[bytes, int] = {}
+    class_of = np.array(
+        [numbers.setdefault(users[first:end].tobytes(), len(numbers)) for first, end in pairwise(bounds)],
+        dtype=np.int64,
+    )
+    of_pairs = np.empty_like(link)
+    of_pairs[order] = np.repeat(class_of, np.diff(bounds))
+    classes = np.unique(transfer * max(len(numbers), 1) + of_pairs)
+    sizes = np.bincount(classes // max(len(numbers), 1), minlength=num_transfers)
+    ends = np.cumsum(sizes)
+    return {at.FIRST_CLASS: ends - sizes, at.END_CLASS: ends, at.CLASS: classes % max(len(numbers), 1)}
 
 
 def joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
