@@ -252,7 +252,7 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
             for member, rate in zip(members, rates, strict=True):
                 member.rate = rate
                 needs_s = member.remaining / rate
-                if needs_s < left_s:
+                if needs_s < left_s:  # noqa: PLR1730  # `min` takes longer
                     left_s = needs_s
         component.alarm = Alarm(self._env, to_ns(left_s if left_s > 0.0 else 0.0), partial(self._end_some, component))
 
