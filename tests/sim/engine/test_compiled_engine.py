@@ -138,7 +138,7 @@ def test_links_that_the_same_transfers_use_are_one_class():
 
     plan = HandPlan(["F0 F1 F2"] * 4, ops, capacity=capacity, inputs=lambda *_: ())
     ints = lower_plan(KeptPlan(plan)).ints
-    assert (ints[at.END_CLASS] - ints[at.FIRST_CLASS]).tolist() == [0, 2, 3, 2, 1]  # the hop between stages uses none
+    assert (ints[at.END_CLASS] - ints[at.FIRST_CLASS]).tolist() == [2, 3, 2, 1, 0]  # the hop between stages uses none
     assert len(set(ints[at.CLASS].tolist())) == 6
     assert run_plan(plan).trace["contention_ns"].max() > 0
     assert differences(plan) == []
