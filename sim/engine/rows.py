@@ -42,8 +42,8 @@ PLACE_BITS = 20
 _PLACE = (1 << PLACE_BITS) - 1
 _FLOATS = ("bytes", "flops")
 _DURATION_COMPONENTS = ("imbalance_ns", "contention_ns", "latency_ns")
-_Rows = tuple[IntArray, dict[str, NDArray[Any] | int]]
-"""The entry of each row, and the columns that are not empty."""
+_Rows = dict[str, NDArray[Any] | int]
+"""The columns that are not empty, entry after entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,10 +77,15 @@ class SingleEntries(Entries):
     columns: dict[str, NDArray[Any]]
     """The other columns of their rows."""
 
+    @property
+    def num_rows(self) -> IntArray:
+        """Rows of each entry. Shape [E]."""
+        return np.ones(self.entry.size, dtype=np.int64)
+
     def rows(self) -> _Rows:
         """Return the rows."""
         times = {"start_ns": self.start_ns, "released_by": self.released_by}
-        return self.entry, {**self.labels(slice(None)), **times, **self.columns}
+        return {**self.labels(slice(None)), **times, **self.columns}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,7 +96,7 @@ class ComputeEntries(Entries):
     """Shape [E]."""
     first: IntArray
     """Number of the first kernel. Shape [E]."""
-    size: IntArray
+    num_rows: IntArray
     """Number of kernels. Shape [E]."""
     kernels: Sequence[TimedKernel]
     """Kernels, as they are numbered."""
@@ -102,12 +107,12 @@ class ComputeEntries(Entries):
 
     def rows(self) -> _Rows:
         """Return the rows."""
-        of, within = _spread(self.size)
+        of, within = _spread(self.num_rows)
         kernel, first = self.first[of] + within, np.flatnonzero(within == 0)
         sums = np.append(0, np.cumsum(self.took_ns))
         end_ns = self.start_ns[of] + sums[1:] - sums[first][of]
         mean_ns = whole(timed.mean_ns for timed in self.kernels)[kernel]
-        return self.entry[of], {
+        return {
             **self.labels(of),
             "rank": self.rank[of],
             "stream": STREAM_CODE["compute"],
@@ -133,10 +138,20 @@ class CollectiveEntries(Entries):
     end_ns: IntArray
     """Shape [rows]."""
 
+    @property
+    def _num_transfers(self) -> IntArray:
+        """Transfers of each collective. Shape [ops]."""
+        return whole(len(op.transfers) for op in self.ops)
+
+    @property
+    def num_rows(self) -> IntArray:
+        """Rows of each entry. Shape [E]."""
+        return self._num_transfers[self.op]
+
     def rows(self) -> _Rows:
         """Return the rows."""
         op, ops = self.op, self.ops
-        num_transfers = whole(len(op_.transfers) for op_ in ops)
+        num_transfers = self._num_transfers
         of, within = _spread(num_transfers[op])
         transfer = (np.cumsum(num_transfers) - num_transfers)[op][of] + within
         transfers: list[Transfer] = [transfer_ for op_ in ops for transfer_ in op_.transfers]
@@ -145,7 +160,7 @@ class CollectiveEntries(Entries):
         flows_ns = self.end_ns - self.start_ns[of] - latency_ns  # up to 1 ns less than alone: see the network's ends
         contention_ns = np.maximum(0, flows_ns - alone_ns)
         stream = whole(STREAM_CODE["comm" if op_.stream is None else "async"] for op_ in ops)
-        return self.entry[of], {
+        return {
             **self.labels(of),
             "group": group,
             "stream": stream[op][of],
@@ -169,7 +184,7 @@ class ServiceEntries(Entries):
     """Number of the service. Shape [E]."""
     ops: Sequence[Service]
     """Services, as they are numbered."""
-    size: IntArray
+    num_rows: IntArray
     """Kernels that served. Shape [E]."""
     place: IntArray
     """Their places in their ops. Shape [rows]."""
@@ -180,7 +195,7 @@ class ServiceEntries(Entries):
 
     def rows(self) -> _Rows:
         """Return the rows."""
-        of, ops = np.repeat(np.arange(self.op.size), self.size), self.ops
+        of, ops = np.repeat(np.arange(self.op.size), self.num_rows), self.ops
         num_ranks = whole(service.ranks.size for service in ops)
         at = (np.cumsum(num_ranks) - num_ranks)[self.op][of] + self.place
         rank = joined([service.ranks for service in ops], np.int64)[at]
@@ -188,7 +203,7 @@ class ServiceEntries(Entries):
         home_stage, home_lane = self.homes[:, rank]
         is_foreign = (home_stage != self.stage[of]) | (home_lane != self.lane[of])
         mean_ns = _means([service.duration_ns for service in ops])
-        return self.entry[of], {
+        return {
             "stage": home_stage,
             "lane": home_lane,
             "rank": rank,
@@ -210,15 +225,17 @@ def columns_of(
     tables: Sequence[SingleEntries | ComputeEntries | CollectiveEntries | ServiceEntries], num_entries: int
 ) -> tuple[Columns, IntArray]:
     """Return the columns of all rows in the order of their entries, and the first row of each entry."""
-    made = [table.rows() for table in tables if table.entry.size]
-    sizes = [np.bincount(of, minlength=num_entries) for of, _ in made]
-    size = np.add.reduce(sizes) if sizes else np.zeros(num_entries, dtype=np.int64)
+    size = np.zeros(num_entries, dtype=np.int64)
+    for table in tables:
+        size[table.entry] = table.num_rows
     first = np.cumsum(size) - size
     columns: dict[str, NDArray[Any]] = {name: _empty_column(name, int(size.sum())) for name in COLUMNS}
-    for (of, given), own in zip(made, sizes, strict=True):  # rows of one entry stand together and in order
-        row = np.arange(of.size) + (first - np.cumsum(own) + own)[of]
-        for name, values in given.items():
-            columns[name][row] = values
+    for table in tables:  # one after another: their rows take as much memory as all columns
+        if table.entry.size:
+            of, within = _spread(table.num_rows)
+            row = first[table.entry][of] + within  # rows of one entry stand together and in order
+            for name, values in table.rows().items():
+                columns[name][row] = values
     reference = columns["released_by"]
     if first.size:
         columns["released_by"] = np.where(reference < 0, -1, first[reference >> PLACE_BITS] + (reference & _PLACE))
