@@ -165,7 +165,7 @@ def times_of(shapes: Shapes, shape_of: IndexArray, intervals: Intervals, num_lin
         alike[links] += scattered
     _, group_of = np.unique(alike, return_inverse=True)
     num_groups = int(group_of.max(initial=-1)) + 1
-    used = [np.unique(group_of[links]) for links in shapes.links]
+    used = [_different(group_of[links], num_groups) for links in shapes.links]
     group = np.concatenate([*used, np.zeros(0, dtype=np.intp)]).astype(np.intp)
     shape = np.repeat(np.arange(len(shapes)), [groups.size for groups in used])
     by_group = np.argsort(group, kind="stable")
@@ -266,6 +266,13 @@ def mean_timeline(start_ns: IntArray, end_ns: IntArray, load: FloatArray) -> tup
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _different(numbers: IndexArray, num: int) -> IndexArray:
+    """Return the different ones of numbers below `num`, ascending."""
+    is_there = np.zeros(num, dtype=np.bool_)
+    is_there[numbers] = True
+    return np.flatnonzero(is_there)
 
 
 def _ranges(first: IndexArray, num: IndexArray) -> IndexArray:
