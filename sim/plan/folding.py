@@ -21,6 +21,7 @@ lane has at the same positions. What lanes do together (reduction of gradients) 
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from sim.build.work import Work
 from sim.plan.expert_routing import copies_drawn
 from sim.plan.ops import Transfer
+from topology.cluster import Cluster
 from topology.links import LinkLoad, LinkMap, SharedLinks, scattered_numbers
 
 __all__ = ["Folding", "equivalent_lanes"]
@@ -49,10 +51,25 @@ class _Spread(NamedTuple):
     """The link of the lane that runs, by its place, whose bytes are that part. Shape [P]."""
 
 
+_Moved = dict[int, tuple[LinkMap, IntArray]]
+"""Lane that runs -> its links, and those in their place on each of the lanes that it runs for."""
+_Spreads = dict[tuple[int, bytes], _Spread]
+"""Lane that runs, links of its own -> the links of all lanes in the place of these."""
+
+
+@lru_cache(maxsize=8)
+def _known_links(
+    cluster: Cluster, lane_of: bytes, lane_ranks: bytes, shape: tuple[int, ...]
+) -> tuple[_Moved, _Spreads]:
+    """Return the links known so far, for all runs of a process whose lanes are folded alike."""
+    del cluster, lane_of, lane_ranks, shape
+    return {}, {}
+
+
 class Folding:
     """Which lane runs for which."""
 
-    def __init__(self, lane_of: IntArray, lane_ranks: IntArray, link_map: Callable[[int], LinkMap]) -> None:
+    def __init__(self, lane_of: IntArray, lane_ranks: IntArray, cluster: Cluster) -> None:
         """Fold lanes.
 
         Parameters
@@ -61,18 +78,16 @@ class Folding:
             The lane that runs for each. Shape [lanes].
         lane_ranks
             Ranks of each lane. Shape [stages, lanes, lane_size].
-        link_map
-            The link of a lane at the same position as each link of the lane that runs for it.
+        cluster
+            Where the lanes run.
         """
-        self.lane_of, self._lane_ranks = lane_of, lane_ranks
+        self.lane_of, self._lane_ranks, self._cluster = lane_of, lane_ranks, cluster
         self.num_of = np.bincount(lane_of, minlength=lane_of.size)
-        self._link_map = link_map
         self._home = np.full(int(lane_ranks.max()) + 1, -1)
         for lane in range(lane_of.size):
             self._home[lane_ranks[:, lane]] = lane
         self._counts: dict[Transfer, int] = {}
-        self._moved: dict[int, tuple[LinkMap, IntArray]] = {}
-        self._spreads: dict[tuple[int, bytes], _Spread] = {}
+        self._moved, self._spreads = _known_links(cluster, lane_of.tobytes(), lane_ranks.tobytes(), lane_ranks.shape)
 
     @property
     def running(self) -> list[int]:
@@ -134,7 +149,9 @@ class Folding:
     def _links_of(self, lane: int) -> tuple[LinkMap, IntArray]:
         """Return the links of `lane`, and the links in their place on each of the lanes that it runs for [lanes, M]."""
         if lane not in self._moved:
-            maps = [self._link_map(int(other)) for other in np.flatnonzero(self.lane_of == lane)]
+            own = self._lane_ranks[:, lane].ravel()
+            others = np.flatnonzero(self.lane_of == lane)
+            maps = [self._cluster.link_map(own, self._lane_ranks[:, other].ravel()) for other in others]
             self._moved[lane] = (maps[0], np.stack([of_other.images for of_other in maps]))
         return self._moved[lane]
 

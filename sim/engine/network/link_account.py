@@ -80,15 +80,24 @@ class Shapes:
         """Links of each shape, by kind."""
         self.sources: list[list[tuple[IndexArray, IndexArray]]] = []
         """Of each shape and transfer: places in `links`, and where the bytes for these are among the transfer's."""
+        few_kinds = kind_of.astype(np.uint16)  # which numpy sorts without comparing them
         for members in members_of_shapes:
-            union = np.unique(np.concatenate([of.links for of in members])) if len(members) > 1 else members[0].links
-            by_kind = np.argsort(kind_of[union], kind="stable")
+            is_single = len(members) == 1
+            union = (
+                members[0].links
+                if is_single
+                else _different(np.concatenate([of.links for of in members]), kind_of.size)
+            )
+            by_kind = np.argsort(few_kinds[union], kind="stable")
             place = np.empty(union.size, dtype=np.intp)
             place[by_kind] = np.arange(union.size)
             self.links.append(union[by_kind])
             self.sources.append(
                 [
-                    (place[np.searchsorted(union, links)], np.arange(links.size) if group is None else group)
+                    (
+                        place if is_single else place[np.searchsorted(union, links)],
+                        np.arange(links.size) if group is None else group,
+                    )
                     for links, group in members
                 ]
             )
