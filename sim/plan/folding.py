@@ -38,6 +38,7 @@ __all__ = ["Folding", "equivalent_lanes"]
 IntArray = NDArray[np.intp]
 Reductions = Callable[[int], Sequence[Transfer]]
 """What the data-parallel replicas of a stage exchange."""
+_KEPT = 8  # clusters and lanes of which wiring is kept for further runs
 _DIGITS = 9  # of bytes on a link over the most on any, that count: the rest is rounding
 
 
@@ -57,7 +58,7 @@ _Spreads = dict[tuple[int, bytes], _Spread]
 """Lane that runs, links of its own -> the links of all lanes in the place of these."""
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=_KEPT)
 def _known_links(
     cluster: Cluster, lane_of: bytes, lane_ranks: bytes, shape: tuple[int, ...]
 ) -> tuple[_Moved, _Spreads]:
@@ -170,14 +171,14 @@ def equivalent_lanes(work: Work, lane_ranks: IntArray, reductions: Reductions) -
     """
     num_lanes = lane_ranks.shape[1]
     alone = np.arange(num_lanes)
-    pipelines = [lane_ranks[:, lane].ravel() for lane in range(num_lanes)]
     if num_lanes == 1 or work.mesh.convention.experts_span_stages or work.network.fidelity == "flow":
         return alone  # spanning lanes serve each other; flows are not folded
-    if any(work.cluster.meets_others(ranks) for ranks in pipelines):
+    wiring = _wiring(work.cluster, lane_ranks.tobytes(), lane_ranks.shape)
+    if wiring is None:
         return alone
     classes: dict[tuple[int, Hashable], int] = {}
     lane_of = np.zeros(num_lanes, dtype=np.intp)
-    for values in _compared(work, lane_ranks, pipelines, reductions):
+    for values in _compared(work, lane_ranks, wiring, reductions):
         classes.clear()
         for lane, value in enumerate(values):
             lane_of[lane] = classes.setdefault((int(lane_of[lane]), value), lane)
@@ -189,12 +190,22 @@ def equivalent_lanes(work: Work, lane_ranks: IntArray, reductions: Reductions) -
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=_KEPT)
+def _wiring(cluster: Cluster, lane_ranks: bytes, shape: tuple[int, ...]) -> tuple[bytes, ...] | None:
+    """Return a key of the wiring of each lane; None where the traffic of one may meet that of others."""
+    ranks = np.frombuffer(lane_ranks, dtype=np.intp).reshape(shape)
+    pipelines = [ranks[:, lane].ravel() for lane in range(shape[1])]
+    if any(cluster.meets_others(pipeline) for pipeline in pipelines):
+        return None
+    return tuple([cluster.wiring_of(pipeline) for pipeline in pipelines])
+
+
 def _compared(
-    work: Work, lane_ranks: IntArray, pipelines: list[IntArray], reductions: Reductions
-) -> Iterator[list[Hashable]]:
+    work: Work, lane_ranks: IntArray, wiring: tuple[bytes, ...], reductions: Reductions
+) -> Iterator[Sequence[Hashable]]:
     """Yield what is compared, a value for each lane at a time, the cheapest and most telling first."""
-    num_lanes = len(pipelines)
-    yield [work.cluster.wiring_of(ranks) for ranks in pipelines]
+    num_lanes = len(wiring)
+    yield wiring
     if not work.has_balanced_routing:  # which gives every lane the same by its formula
         for layer in filter(work.model.is_moe_layer, work.layers):
             for microbatch in range(work.num_microbatches):
