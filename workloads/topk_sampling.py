@@ -36,7 +36,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choose_experts", "choose_for_hosts", "choose_in_groups"]
+__all__ = ["Streams", "choose_experts", "choose_for_hosts", "choose_in_groups"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -49,6 +49,7 @@ _LOW_BITS = (np.uint64(1) << np.arange(64, dtype=np.uint64)) - np.uint64(1)
 """Mask of the n low bits of a word, by n."""
 
 Streams = Sequence[np.random.Generator]
+"""Random numbers of draws that are made together, one stream for each draw."""
 
 
 def choose_experts(num_sources: int, tokens: int, num_experts: int, top_k: int, streams: Streams) -> IntArray:

@@ -162,7 +162,8 @@ class ExpertRouter:
         work = self.work
         layers = [other for other in work.layers_of(stage) if work.model.is_moe_layer(other)]
         num_lanes, num_ranks = work.mesh.lanes(stage).shape
-        most_layers = max(1, MOST_COUNTS // (num_ranks * work.model.experts))
+        num_counts = num_ranks * (work.mesh.strategy.ep if self._draws_for_hosts else work.model.experts)
+        most_layers = max(1, MOST_COUNTS // num_counts)
         first = layers.index(layer) // most_layers * most_layers
         layers = layers[first : first + most_layers]
         if work.has_balanced_routing:

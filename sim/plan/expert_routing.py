@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sim.build.serving import ServingWork
 from sim.build.work import Work
 from workloads.placement import PlacementRequest, place_experts
-from workloads.routing import draw_counts, draw_for_hosts, node_probabilities
+from workloads.routing import ROUTINGS, draw_counts, draw_for_hosts, node_probabilities
 
 __all__ = [
     "chances_of_nodes",
@@ -27,6 +27,7 @@ __all__ = [
     "copies_for_hosts",
     "expert_groups",
     "experts_on_ranks",
+    "loads_before_plan",
     "needs_hosts_alone",
     "placed_experts",
     "sources_of_groups",
@@ -40,7 +41,28 @@ _MANY_COUNTS: Final = 2**13
 
 def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp]:
     """Return the expert in each slot of each rank of an expert group, under a plan by its number. Shape [R, C]."""
-    return experts_on_ranks(work, stage, layer, lambda: _earlier_loads(work, layer, plan))
+    return experts_on_ranks(work, stage, layer, lambda: loads_before_plan(work, layer, plan))
+
+
+def loads_before_plan(work: Work, layer: int, plan: int) -> NDArray[np.float64]:
+    """Return the tokens of each expert in the window before a plan begins. Shape [E].
+
+    Of microbatches before the run only these sums matter. Tokens that draw their experts have the same distribution
+    whoever sends them: one source draws for all, at a fraction of the random numbers.
+    """
+    last = plan * (work.placement.every or 0) - work.placement.stale
+    window, seed = range(last - work.placement.window, last), work.placement.plan_seed
+    drawn_from = work if seed is None else replace(work, seed=seed)
+    num_before = min(max(-window.start, 0), len(window)) if ROUTINGS[work.routing.kind].counts is None else 0
+    loads = np.zeros(work.model.experts)
+    if num_before:
+        request = _request(drawn_from, 0, [layer], window[:num_before])
+        num_tokens = request["tokens"] * request["num_sources"] * request["num_lanes"]
+        loads += draw_counts(**request | {"tokens": num_tokens, "num_sources": 1, "num_lanes": 1}).sum(axis=(0, 1, 2))
+    if num_before < len(window):
+        for lane in range(work.mesh.num_lanes):
+            loads += copies_drawn(drawn_from, lane, [layer], window[num_before:]).sum(axis=(0, 1))
+    return loads
 
 
 def experts_on_ranks(
@@ -170,13 +192,3 @@ def _request(work: Work, lane: int, layers: list[int], microbatches: list[int] |
         "num_nodes": work.num_limited_nodes,
         "max_nodes": work.routing.max_nodes_per_token,
     }
-
-
-def _earlier_loads(work: Work, layer: int, plan: int) -> NDArray[np.float64]:
-    """Return the tokens of each expert in the window before a plan begins. Shape [E]."""
-    last = plan * (work.placement.every or 0) - work.placement.stale
-    window = range(last - work.placement.window, last)
-    seed = work.placement.plan_seed
-    drawn_from = work if seed is None else replace(work, seed=seed)
-    lanes = (copies_drawn(drawn_from, lane, [layer], window) for lane in range(work.mesh.num_lanes))
-    return np.asarray(sum(counts.sum(axis=(0, 1)) for counts in lanes), dtype=float)

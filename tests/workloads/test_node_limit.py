@@ -36,7 +36,7 @@ def tokens_of(sampler, *, tokens, num_experts, nodes, seed=1):
     """Return the experts of each of so many tokens, as 0 or 1: [T, E]."""
     rng = np.random.default_rng(seed)
     by_choices = sampler.draw(tokens, 1, rng)
-    return choose_weighted_in_groups(by_choices, num_experts // nodes, sampler.expert_splits, rng)
+    return choose_weighted_in_groups(by_choices[:, None], num_experts // nodes, sampler.expert_splits, [rng])[0]
 
 
 def nodes_of(counts, nodes):

@@ -67,7 +67,8 @@ def test_strong_skew_is_no_uniform_choice(kind, skew):
 def test_odds_that_swing_are_found_by_smaller_steps_or_refused():
     """Two experts share two choices all but whole: with 1e-4 left to others it works, with 1e-9 nothing converges."""
     found = inclusion_probabilities(np.array([1.0, 1.0, 1e-4, 1e-5]) / (2 + 1.1e-4), 2)
-    chosen = choose_weighted(1, 10**8, 4, conditional_tables(bernoulli_odds(found, 2), 2), np.random.default_rng(1))[0]
+    tables, streams = conditional_tables(bernoulli_odds(found, 2), 2), [np.random.default_rng(1)]
+    chosen = choose_weighted(1, 10**8, 4, tables, streams)[0, 0]
     assert (np.abs(chosen - 1e8 * found) <= 6 * np.sqrt(1e8 * found * (1 - found))).all()
     with pytest.raises(
         InvalidValueError, match=r"routing\.skew must be so weak that tokens can take top_k = 2 distinct"
@@ -80,7 +81,7 @@ def test_sets_are_as_likely_as_the_product_of_their_odds():
     num_tokens, top_k = 60_000, 2
     inclusion = inclusion_probabilities(np.array([0.4, 0.2, 0.2, 0.1, 0.1]), top_k)
     success = bernoulli_odds(inclusion, top_k)
-    chosen = choose_weighted(num_tokens, 1, 5, conditional_tables(success, top_k), np.random.default_rng(1))
+    chosen = choose_weighted(num_tokens, 1, 5, conditional_tables(success, top_k), [np.random.default_rng(1)])[0]
     assert chosen.max() == 1
     weights = {
         m: np.prod(np.where(np.isin(np.arange(5), m), success, 1 - success)) for m in combinations(range(5), top_k)

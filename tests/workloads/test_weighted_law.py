@@ -9,13 +9,12 @@ import pytest
 
 import workloads.routing.conditional_bernoulli as module
 import workloads.routing.draw as draw_module
-from workloads.routing import Skew, draw_counts
+from workloads.routing import Skew, draw_counts, draw_for_hosts
 from workloads.routing.conditional_bernoulli import (
     bernoulli_odds,
-    choose_weighted_in_groups,
+    choose_weighted,
     conditional_tables,
     inclusion_probabilities,
-    split_probabilities,
 )
 from workloads.routing.kept_draws import KeptDraws
 
@@ -29,10 +28,8 @@ def odds(num_experts, top_k):
 
 def drawn(success, *, num_sources, tokens, top_k, seed=1):
     """Return counts [S, E]."""
-    by_choices = np.zeros((top_k + 1, num_sources, 1), dtype=np.int64)
-    by_choices[-1] = tokens
-    splits = split_probabilities(conditional_tables(success, top_k)[:-1])
-    return choose_weighted_in_groups(by_choices, success.size, splits, np.random.default_rng(seed))
+    tables = conditional_tables(success, top_k)
+    return choose_weighted(num_sources, tokens, success.size, tables, [np.random.default_rng(seed)])[0]
 
 
 def one_by_one(success, *, num_tokens, top_k, rng):
@@ -154,3 +151,21 @@ def test_the_draws_used_last_are_kept_within_their_memory():
     for keys in ("ab", "a", "c", "a", "b"):
         kept.counts(keys, draw)
     assert asked == [2, 1, 1]
+
+
+@pytest.mark.parametrize("num_hosts", [None, 4])
+@pytest.mark.parametrize("kind", ["multinomial", "zipf"])
+def test_a_draw_is_the_same_alone_and_together_with_others(kind, num_hosts):
+    """Also where sources have few tokens, so that most cells of a batch are empty, and where layers' shares differ."""
+    shape = {"num_sources": 8, "tokens": 40, "num_experts": 16, "top_k": 5, "seed": 3, "skew": Skew(skew=0.8)}
+
+    def counts(layers, microbatches):
+        if num_hosts is None:
+            return [draw_counts(kind, layers=layers, microbatches=microbatches, **shape)]
+        return draw_for_hosts(kind, num_hosts=num_hosts, layers=layers, microbatches=microbatches, **shape)
+
+    together = counts(range(2), range(3))
+    for microbatch, layer in np.ndindex(3, 2):
+        for of_all, alone in zip(together, counts([layer], [microbatch]), strict=True):
+            of_draw = of_all.reshape(6, *alone.shape)[2 * microbatch + layer]
+            np.testing.assert_array_equal(of_draw.reshape(alone.shape), alone)

@@ -19,6 +19,7 @@ References
 """
 
 from collections.abc import Mapping
+from itertools import combinations_with_replacement
 from typing import Final
 
 import numpy as np
@@ -79,19 +80,21 @@ class MeasuredTable:
 
     def _interpolated(self, wanted: Floats) -> tuple[Floats, Floats]:
         """Return log ratios at coordinates [Q, C], and the distance to the nearest measured point [Q]."""
-        offsets = self._points - wanted[:, np.newaxis, :]  # [Q, P, C]
-        squares = (offsets**2).sum(axis=-1)
+        offsets = self._points.T[:, np.newaxis, :] - wanted.T[:, :, np.newaxis]  # [C, Q, P]
+        squares = np.square(offsets).sum(axis=0)
         nearest = squares.min(axis=-1)
         weights = np.exp((nearest[:, np.newaxis] - squares) / 2)  # [Q, P]
         total = weights.sum(axis=-1)
-        weighted = offsets * weights[..., np.newaxis]
-        num = offsets.shape[-1]
+        weighted = offsets * weights
+        num = len(offsets)
         normal = np.empty((len(wanted), num + 1, num + 1))
         normal[:, 0, 0] = total
-        normal[:, 0, 1:] = normal[:, 1:, 0] = weighted.sum(axis=1)
-        normal[:, 1:, 1:] = np.einsum("qpc,qpd->qcd", weighted, offsets)
+        normal[:, 0, 1:] = normal[:, 1:, 0] = weighted.sum(axis=-1).T
+        for row, column in combinations_with_replacement(range(num), 2):
+            moments = np.einsum("qp,qp->q", weighted[row], offsets[column])
+            normal[:, 1 + row, 1 + column] = normal[:, 1 + column, 1 + row] = moments
         normal[:, range(1, num + 1), range(1, num + 1)] += RIDGE * total[:, np.newaxis]
-        right = np.concatenate([(weights @ self._ratios)[:, np.newaxis], weighted.transpose(0, 2, 1) @ self._ratios], 1)
+        right = np.concatenate([(weights @ self._ratios)[np.newaxis], weighted @ self._ratios]).T
         value = np.linalg.solve(normal, right[..., np.newaxis])[:, 0, 0]
         near = weights >= NEIGHBOUR
         low = np.where(near, self._ratios, np.inf).min(axis=-1)

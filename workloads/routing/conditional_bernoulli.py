@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
+from workloads.topk_sampling import Streams
 
 __all__ = [
     "bernoulli_odds",
@@ -153,9 +154,9 @@ def split_probabilities(tables: list[FloatArray]) -> Splits:
 
 
 def choose_weighted(
-    num_sources: int, tokens: int, num_experts: int, tables: list[FloatArray], rng: np.random.Generator
+    num_sources: int, tokens: int, num_experts: int, tables: list[FloatArray], streams: Streams
 ) -> IntArray:
-    """Draw how many of its tokens each source sends to each expert. Shape [S, E].
+    """Draw how many of its tokens each source sends to each expert, once from each of `streams`. Shape [L, S, E].
 
     Parameters
     ----------
@@ -163,50 +164,48 @@ def choose_weighted(
         Source ranks, tokens of each source, experts.
     tables
         Probabilities of successes in blocks of experts, from single experts to all: `conditional_tables`.
-    rng
-        Random numbers.
+    streams
+        Random numbers, one stream for each of L draws.
 
     Examples
     --------
-    >>> choose_weighted(2, 5, 3, conditional_tables(np.array([0.0, 1.0, 0.0]), 1), np.random.default_rng(1))
-    array([[0, 5, 0],
-           [0, 5, 0]])
+    >>> choose_weighted(2, 5, 3, conditional_tables(np.array([0.0, 1.0, 0.0]), 1), [np.random.default_rng(1)])
+    array([[[0, 5, 0],
+            [0, 5, 0]]])
     """
-    by_choices = np.zeros((tables[0].shape[1], num_sources, 1), dtype=np.int64)
+    by_choices = np.zeros((tables[0].shape[1], len(streams), num_sources, 1), dtype=np.int64)
     by_choices[-1] = tokens
-    return choose_weighted_in_groups(by_choices, num_experts, split_probabilities(tables[:-1]), rng)
+    return choose_weighted_in_groups(by_choices, num_experts, split_probabilities(tables[:-1]), streams)
 
 
-def choose_weighted_in_groups(
-    by_choices: IntArray, group_size: int, splits: Splits, rng: np.random.Generator
-) -> IntArray:
-    """Draw the experts of tokens whose number of choices in each group of experts is known. Shape [S, G * size].
+def choose_weighted_in_groups(by_choices: IntArray, group_size: int, splits: Splits, streams: Streams) -> IntArray:
+    """Draw the experts of tokens whose number of choices in each group of experts is known. Shape [L, S, G * size].
 
     Parameters
     ----------
     by_choices
-        Tokens of each source with r choices in a group. Shape [k + 1, S, G].
+        Tokens of each source with r choices in a group. Shape [k + 1, L, S, G].
     group_size
         Experts of a group.
     splits
         How choices divide over halves, from pairs of experts to groups: `split_probabilities`.
-    rng
-        Random numbers.
+    streams
+        Random numbers, one stream for each of L draws.
 
     Examples
     --------
-    >>> by_choices = np.array([[[5, 0]], [[0, 5]]])  # one choice, in the second of two groups of one expert
-    >>> choose_weighted_in_groups(by_choices, 1, [], np.random.default_rng(1))
-    array([[0, 5]])
+    >>> by_choices = np.array([[[[5, 0]]], [[[0, 5]]]])  # one choice, in the second of two groups of one expert
+    >>> choose_weighted_in_groups(by_choices, 1, [], [np.random.default_rng(1)])
+    array([[[0, 5]]])
     """
-    num_groups = by_choices.shape[2]
+    num_groups = by_choices.shape[3]
     for probabilities in reversed(splits):
-        by_choices = _split(by_choices, probabilities, rng)
+        by_choices = _split(by_choices, probabilities, streams)
     return _copies(by_choices, num_groups, group_size)
 
 
 def choose_weighted_for_hosts(
-    by_choices: IntArray, group_size: int, splits: Splits, rng: np.random.Generator, *, host_size: int
+    by_choices: IntArray, group_size: int, splits: Splits, streams: Streams, *, host_size: int
 ) -> tuple[IntArray, IntArray]:
     """Draw how many copies each source has for each host of `host_size` experts, and all sources for each expert.
 
@@ -215,7 +214,7 @@ def choose_weighted_for_hosts(
 
     Parameters
     ----------
-    by_choices, group_size, splits, rng
+    by_choices, group_size, splits, streams
         As of `choose_weighted_in_groups`.
     host_size
         Experts of a host: a power of two that divides the group.
@@ -223,26 +222,27 @@ def choose_weighted_for_hosts(
     Returns
     -------
     tuple
-        Copies for hosts [S, hosts], the same numbers as the sums of `choose_weighted_in_groups`, and for experts [E].
+        Copies for hosts [L, S, hosts], the same numbers as the sums of `choose_weighted_in_groups`, and for experts
+        [L, E].
     """
-    num_groups, log_size = by_choices.shape[2], host_size.bit_length() - 1
+    num_groups, log_size = by_choices.shape[3], host_size.bit_length() - 1
     for probabilities in reversed(splits[log_size:]):
-        by_choices = _split(by_choices, probabilities, rng)
+        by_choices = _split(by_choices, probabilities, streams)
     to_hosts = _copies(by_choices, num_groups, group_size // host_size)
-    by_choices = by_choices.sum(axis=1, keepdims=True)
+    by_choices = by_choices.sum(axis=2, keepdims=True)
     for probabilities in reversed(splits[:log_size]):
-        by_choices = _split(by_choices, probabilities, rng)
-    return to_hosts, _copies(by_choices, num_groups, group_size)[0]
+        by_choices = _split(by_choices, probabilities, streams)
+    return to_hosts, _copies(by_choices, num_groups, group_size)[:, 0]
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _copies(by_choices: IntArray, num_groups: int, group_size: int) -> IntArray:
-    """Return the copies in blocks, of tokens with r choices there [k + 1, S, B]. Shape [S, groups * size]."""
-    num_rows, num_sources, _ = by_choices.shape
-    counts = np.tensordot(np.arange(num_rows), by_choices, axes=1).reshape(num_sources, num_groups, -1)
-    return np.asarray(counts[..., :group_size].reshape(num_sources, -1), dtype=np.int64)
+    """Return the copies in blocks, of tokens with r choices there [k + 1, L, S, B]. Shape [L, S, groups * size]."""
+    num_rows, *shape, _ = by_choices.shape
+    counts = np.tensordot(np.arange(num_rows), by_choices, axes=1).reshape(*shape, num_groups, -1)
+    return np.asarray(counts[..., :group_size].reshape(*shape, -1), dtype=np.int64)
 
 
 def _iterate_odds(inclusion: FloatArray, free: BoolArray, top_k: int, step: float) -> FloatArray | None:
@@ -283,29 +283,36 @@ def _convolve(first: FloatArray, second: FloatArray) -> FloatArray:
     return total
 
 
-def _split(by_choices: IntArray, probabilities: list[FloatArray], rng: np.random.Generator) -> IntArray:
-    """Draw how many choices of each token fall on either half of its block: from [k + 1, S, B] to [k + 1, S, 2B]."""
-    num_rows, num_sources, num_blocks = by_choices.shape
-    first, second = np.zeros((2, *by_choices.shape), dtype=np.int64)
+def _split(by_choices: IntArray, probabilities: list[FloatArray], streams: Streams) -> IntArray:
+    """Draw how many choices of each token fall on either half of its block: [k + 1, L, S, B] to [k + 1, L, S, 2B]."""
+    halves = np.zeros((*by_choices.shape, 2), dtype=np.int64)
     for r, tokens in enumerate(by_choices[1:], start=1):
         num_cells = np.count_nonzero(tokens)
         if num_cells == 0:
             continue
+        rows = zip(streams, tokens, strict=True)
         if r == 1:
-            drawn = rng.binomial(tokens, probabilities[1][:, 1])
-            first[1] += drawn
-            second[1] += tokens - drawn
+            first = np.stack([rng.binomial(of_row, probabilities[1][:, 1]) for rng, of_row in rows])
+            halves[1, ..., 0] += first
+            halves[1, ..., 1] += tokens - first
         elif num_cells * _FEW_CELLS <= tokens.size:
-            source, block = np.nonzero(tokens)
-            drawn = rng.multinomial(tokens[source, block], probabilities[r][block])
+            row, source, block = np.nonzero(tokens)
+            drawn = _draw_cells(tokens[row, source, block], probabilities[r][block], streams, row)
             for j in range(r + 1):
-                first[j, source, block] += drawn[:, j]
-                second[r - j, source, block] += drawn[:, j]
+                halves[j, row, source, block, 0] += drawn[:, j]
+                halves[r - j, row, source, block, 1] += drawn[:, j]
         else:  # a cell without tokens takes no random number, so that both ways draw the same
-            drawn = np.moveaxis(rng.multinomial(tokens, probabilities[r]), -1, 0)
-            first[: r + 1] += drawn
-            second[: r + 1] += drawn[::-1]
-    return np.stack((first, second), axis=-1).reshape(num_rows, num_sources, 2 * num_blocks)
+            drawn = np.stack([rng.multinomial(of_row, probabilities[r]) for rng, of_row in rows])
+            halves[: r + 1, ..., 0] += np.moveaxis(drawn, -1, 0)
+            halves[: r + 1, ..., 1] += np.moveaxis(drawn, -1, 0)[::-1]
+    return halves.reshape(*by_choices.shape[:-1], -1)
+
+
+def _draw_cells(tokens: IntArray, probabilities: FloatArray, streams: Streams, row: NDArray[np.intp]) -> IntArray:
+    """Return the outcomes of the tokens of N cells, each with the stream of its row, in rising order. Shape [N, O]."""
+    ends = np.searchsorted(row, np.arange(len(streams)), side="right").tolist()
+    parts = zip(streams, [0, *ends[:-1]], ends, strict=True)
+    return np.concatenate([rng.multinomial(tokens[at:end], probabilities[at:end]) for rng, at, end in parts])
 
 
 def _normalise(weights: FloatArray) -> FloatArray:

@@ -19,7 +19,7 @@ tokens (`workloads.routing.kept_draws`).
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -48,7 +48,7 @@ from workloads.routing.normal_counts import normal_counts
 from workloads.routing.popularity import expert_shares
 from workloads.routing.request import CHOICES, Draws, RoutingRequest, stream
 from workloads.routing.skew import Skew
-from workloads.topk_sampling import choose_experts, choose_for_hosts, choose_in_groups
+from workloads.topk_sampling import Streams, choose_experts, choose_for_hosts, choose_in_groups
 
 __all__ = ["draw_counts", "draw_for_hosts", "node_probabilities"]
 
@@ -163,19 +163,25 @@ def draw_for_hosts(
     _check(request)
     draws, rule, host_size = list(product(microbatches, layers)), ROUTINGS[kind], num_experts // num_hosts
     counts = None if rule.counts is None else rule.counts(request, draws)
-    if counts is None and rule.has_equal_shares and not request.skew.dead_experts and num_experts & (num_experts - 1):
-        counts = _draw_uniformly(request, draws)  # blocks of such a number of experts are not those of hosts
+    if counts is None and _has_equal_shares(request) and num_experts & (num_experts - 1):
+        counts = np.stack(
+            _draw_exactly(request, draws, [None] * len(draws))
+        )  # its blocks of experts are not those of hosts
     if counts is not None:
         return counts.reshape(len(draws), num_sources, num_hosts, -1).sum(axis=3), counts.sum(axis=1)
-    if rule.has_equal_shares and not request.skew.dead_experts:
-        drawn = [_uniform_for_hosts(request, _choices(request, *draw), host_size) for draw in draws]
-    else:
-        drawn = [
-            _weighted_for_hosts(request, expert_shares(request, layer, mb), _choices(request, mb, layer), host_size)
-            for mb, layer in draws
-        ]
-    to_hosts, of_experts = zip(*drawn, strict=True)
-    return np.stack(to_hosts), np.stack(of_experts)
+    to_hosts = np.empty((len(draws), num_sources, num_hosts), dtype=np.int64)
+    of_experts = np.empty((len(draws), num_experts), dtype=np.int64)
+    for shares, members in _batches(_shares(request, draws), num_sources * num_hosts):
+        streams = [_choices(request, *draws[i]) for i in members]
+        if shares is None:
+            to_hosts[members], of_experts[members] = choose_for_hosts(
+                *_uniform_choices(request, streams), streams, host_size=host_size
+            )
+        else:
+            to_hosts[members], of_experts[members] = choose_weighted_for_hosts(
+                *_weighted_choices(request, shares, streams), streams, host_size=host_size
+            )
+    return to_hosts, of_experts
 
 
 def node_probabilities(
@@ -237,14 +243,16 @@ def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
         return counts
     if request.is_approximate and not request.is_limited:
         return np.stack([_approximate_counts(request, draw) for draw in draws])
-    if kind.has_equal_shares and not request.skew.dead_experts:
-        keys = [_key(request, b"", draw) for draw in draws]
-        return _kept.counts(keys, lambda missing: list(_draw_uniformly(request, [draws[i] for i in missing])))
-    shares = [expert_shares(request, layer, microbatch) for microbatch, layer in draws]
-    keys = [_key(request, of_draw.tobytes(), draw) for of_draw, draw in zip(shares, draws, strict=True)]
-    return _kept.counts(
-        keys, lambda missing: [_weighted_counts(request, shares[i], _choices(request, *draws[i])) for i in missing]
-    )
+    shares = _shares(request, draws)
+    keys = [
+        _key(request, b"" if of_draw is None else of_draw.tobytes(), draw)
+        for of_draw, draw in zip(shares, draws, strict=True)
+    ]
+
+    def draw_missing(missing: list[int]) -> list[IntArray]:
+        return _draw_exactly(request, [draws[i] for i in missing], [shares[i] for i in missing])
+
+    return _kept.counts(keys, draw_missing)
 
 
 _kept = KeptDraws()
@@ -267,28 +275,42 @@ def _approximate_counts(request: RoutingRequest, draw: tuple[int, int]) -> IntAr
     return _draw(replace(request, is_approximate=False), [draw])[0] if counts is None else counts
 
 
-def _draw_uniformly(request: RoutingRequest, draws: Draws) -> IntArray:
-    """Draw where all experts have equal shares. Shape [N, S, E]."""
-    streams = [_choices(request, *draw) for draw in draws]
-    at_once = max(1, _MAX_COUNTS // (request.num_sources * request.num_experts))
-    groups = [streams[at : at + at_once] for at in range(0, len(streams), at_once)]
-    return np.concatenate([_uniform_counts(request, group) for group in groups])
+def _has_equal_shares(request: RoutingRequest) -> bool:
+    return ROUTINGS[request.kind].has_equal_shares and not request.skew.dead_experts
 
 
-def _uniform_counts(request: RoutingRequest, streams: list[np.random.Generator]) -> IntArray:
-    """Draw once from each stream where all experts have equal shares. Shape [L, S, E]."""
-    by_choices, group_size = _uniform_choices(request, streams)
-    return choose_in_groups(by_choices, group_size, streams)
+def _shares(request: RoutingRequest, draws: Draws) -> list[FloatArray] | list[None]:
+    """Return the shares of the experts in each draw [E]; None: they are equal."""
+    if _has_equal_shares(request):
+        return [None] * len(draws)
+    return [expert_shares(request, layer, microbatch) for microbatch, layer in draws]
 
 
-def _uniform_for_hosts(request: RoutingRequest, rng: np.random.Generator, host_size: int) -> tuple[IntArray, IntArray]:
-    """Draw once for hosts where all experts have equal shares. Shapes [S, H], [E]."""
-    by_choices, group_size = _uniform_choices(request, [rng])
-    to_hosts, of_experts = choose_for_hosts(by_choices, group_size, [rng], host_size=host_size)
-    return to_hosts[0], of_experts[0]
+def _batches(shares: Sequence[FloatArray | None], num_counts: int) -> Iterator[tuple[FloatArray | None, list[int]]]:
+    """Return the draws that are drawn together: those with equal `shares`, of `num_counts` each, by their numbers."""
+    at_once = max(1, _MAX_COUNTS // num_counts)
+    members: dict[bytes, list[int]] = {}
+    for i, of_draw in enumerate(shares):
+        members.setdefault(b"" if of_draw is None else of_draw.tobytes(), []).append(i)
+    for alike in members.values():
+        for at in range(0, len(alike), at_once):
+            yield shares[alike[at]], alike[at : at + at_once]
 
 
-def _uniform_choices(request: RoutingRequest, streams: list[np.random.Generator]) -> tuple[IntArray, int]:
+def _draw_exactly(request: RoutingRequest, draws: Draws, shares: Sequence[FloatArray | None]) -> list[IntArray]:
+    """Draw where the experts have these shares [E] in each draw; None: equal shares. Shape [S, E] of each draw."""
+    counts: dict[int, IntArray] = {}
+    for of_batch, members in _batches(shares, request.num_sources * request.num_experts):
+        streams = [_choices(request, *draws[i]) for i in members]
+        if of_batch is None:
+            drawn = choose_in_groups(*_uniform_choices(request, streams), streams)
+        else:
+            drawn = choose_weighted_in_groups(*_weighted_choices(request, of_batch, streams), streams)
+        counts |= zip(members, drawn, strict=True)
+    return [counts[i] for i in range(len(draws))]
+
+
+def _uniform_choices(request: RoutingRequest, streams: Streams) -> tuple[IntArray, int]:
     """Draw tokens of each source by their choices in groups of experts [k + 1, L, S, G], and the size of a group."""
     num_sources, tokens, top_k, num_nodes = request.num_sources, request.tokens, request.top_k, request.num_nodes
     if not request.is_limited:
@@ -304,29 +326,15 @@ def _uniform_choices(request: RoutingRequest, streams: list[np.random.Generator]
     return np.stack([sampler.draw(num_sources, tokens, rng) for rng in streams], axis=1), per_node
 
 
-def _weighted_counts(request: RoutingRequest, shares: FloatArray, rng: np.random.Generator) -> IntArray:
-    """Draw once by the shares of the experts. Shape [S, E]."""
-    return choose_weighted_in_groups(*_weighted_choices(request, shares, rng), rng)
-
-
-def _weighted_for_hosts(
-    request: RoutingRequest, shares: FloatArray, rng: np.random.Generator, host_size: int
-) -> tuple[IntArray, IntArray]:
-    """Draw once for hosts by the shares of the experts. Shapes [S, H], [E]."""
-    return choose_weighted_for_hosts(*_weighted_choices(request, shares, rng), rng, host_size=host_size)
-
-
-def _weighted_choices(
-    request: RoutingRequest, shares: FloatArray, rng: np.random.Generator
-) -> tuple[IntArray, int, Splits]:
-    """Draw tokens by their choices in groups of experts [k + 1, S, G], the size of a group, and its splits."""
-    max_nodes = request.max_nodes if request.is_limited else None
-    sampler = _sampler(shares, request.top_k, request.num_nodes, max_nodes)
+def _weighted_choices(request: RoutingRequest, shares: FloatArray, streams: Streams) -> tuple[IntArray, int, Splits]:
+    """Draw tokens by their choices in groups of experts [k + 1, L, S, G], the size of a group, and its splits."""
+    num_sources, tokens, top_k = request.num_sources, request.tokens, request.top_k
+    sampler = _sampler(shares, top_k, request.num_nodes, request.max_nodes if request.is_limited else None)
     if isinstance(sampler, NodeLimitedSampler):
-        by_choices = sampler.draw(request.num_sources, request.tokens, rng)
+        by_choices = np.stack([sampler.draw(num_sources, tokens, rng) for rng in streams], axis=1)
         return by_choices, request.num_experts // request.num_nodes, sampler.expert_splits
-    by_choices = np.zeros((request.top_k + 1, request.num_sources, 1), dtype=np.int64)
-    by_choices[-1] = request.tokens
+    by_choices = np.zeros((top_k + 1, len(streams), num_sources, 1), dtype=np.int64)
+    by_choices[-1] = tokens
     return by_choices, request.num_experts, sampler
 
 

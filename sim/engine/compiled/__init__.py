@@ -3,7 +3,8 @@
 Contents
 --------
 - `sim.engine.compiled.run`: a plan in, a trace out, by the kernel.
-- `sim.engine.compiled.arrays`: a plan as arrays, of `columns`; `layout`: how they stand in two arrays of numbers.
+- `sim.engine.compiled.arrays`: a plan as arrays, of `columns` and `operations`; `layout`: how they stand in two arrays
+  of numbers.
 - The kernel: `events` (the queue, the record), `ranks`, `sharing` and `transfers` (the network), `programs`, `lanes`,
   `loop`; `compiler`: numba, if it is there.
 - `sim.engine.compiled.flows`: the network flow by flow, which is SimPy's, in the kernel's time.

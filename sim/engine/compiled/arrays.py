@@ -5,27 +5,24 @@ each pass once: a run that the kernel gives up is run again, by SimPy's engine, 
 """
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.compiled import layout as at
-from sim.engine.compiled.columns import OP_COLUMNS, NetworkColumns, OpRow, Table, joined
+from sim.engine.compiled.columns import NetworkColumns, Table
+from sim.engine.compiled.operations import OpColumns
+from sim.engine.rows import KIND_CODE, whole
 from sim.engine.run_state import Plan
-from sim.engine.trace import KINDS
 from sim.plan.folding import Folding
 from sim.plan.ops import (
-    AwaitStream,
     Collective,
-    Compute,
     ConcurrentPasses,
-    HostWork,
     Input,
     Op,
     Send,
-    Service,
     Transfer,
 )
 from workloads.schedules import FixedOrder, Pass, Schedule, Step, passes_of
@@ -33,7 +30,6 @@ from workloads.schedules import FixedOrder, Pass, Schedule, Step, passes_of
 __all__ = ["ArrayPlan", "KeptPlan", "NotLoweredError", "lower_plan"]
 
 IntArray = NDArray[np.int64]
-_KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
 _NO_PASS = Pass("O", -1, -1)
 
 
@@ -162,28 +158,15 @@ class _Lowering:
         self.sends: list[Send] = []
         self.num_stage_ops = 0
         self._programs: dict[int, tuple[int, int, tuple[Op, ...]]] = {}
-        self._transfer_numbers: dict[int, int] = {}
-        self._rows: dict[bytes, int] = {}
-        self._rows_by_id: dict[int, tuple[int, IntArray]] = {}
-        self._keys: dict[tuple[int, Input], int] = {}
-        self._streams: dict[str, int] = {}
-        self._labels: dict[tuple[str, Hashable], int] = {}
-        self._meetings: dict[tuple[object, ...], int] = {}
-        self._meeting_sizes: list[int] = []
-        self._joint: dict[int, int] = {}
+        self._known_transfers: dict[int, int] = {}
+        self._keys: dict[tuple[int, tuple[int, str, int, int]], int] = {}
         self._step_table = Table(
             (at.STEP_FIRST_INPUT, at.STEP_END_INPUT, at.STEP_SIDE, at.STEP_NUM_SIDES, at.STEP_YIELDS)
         )
         self._side_table = Table((at.SIDE_FIRST_OP, at.SIDE_END_OP, at.SIDE_FIRST_PASS, at.SIDE_END_PASS))
         self._pass_table = Table((at.PASS_KIND, at.PASS_KEY, at.PASS_FIRST_SEND, at.PASS_END_SEND))
-        self._send_table = Table((at.SEND_TARGET, at.SEND_KEY, at.SEND_TRANSFER, at.SEND_BLOCKS))
-        self._op_table = Table(OP_COLUMNS)
-        self._kernel_table = Table((at.KERNEL_NS, at.KERNEL_ISSUE_NS, at.KERNEL_DURATIONS, at.KERNEL_KIND))
+        self._send_table = Table((at.SEND_TARGET, at.SEND_KEY, at.SEND_BLOCKS))
         self._inputs: list[int] = []
-        self._op_transfers: list[int] = []
-        self._durations: list[IntArray] = []
-        self._services: list[Service] = []
-        self._num_service_ranks = 0
 
     def run(self) -> ArrayPlan:
         """Return the plan as arrays."""
@@ -192,33 +175,25 @@ class _Lowering:
         self._plan_in_turn(orders)
         bounds = [self._lower_lane(position, *both) for position, both in enumerate(zip(orders, inputs, strict=True))]
         first_step, end_step = (np.array([bound[i] for bound in bounds], dtype=np.int64) for i in (0, 1))
-        tables = (
-            self._step_table,
-            self._side_table,
-            self._pass_table,
-            self._send_table,
-            self._op_table,
-            self._kernel_table,
-        )
-        ints = {name: column for table in tables for name, column in table.columns().items()}
+        ops = OpColumns(self.ops, self._transfer_numbers, self.lane_size, needs_ranks=self.needs_ranks)
+        tables = (self._step_table, self._side_table, self._pass_table, self._send_table)
+        ints = ops.ints | {name: column for table in tables for name, column in table.columns().items()}
         ranks = np.array([self.plan.lane_ranks[position] for position in self.positions])
         ints |= {
             at.FIRST_STEP: first_step,
             at.END_STEP: end_step,
             at.LANE_RANKS: ranks.ravel(),
             at.INPUT_KEY: np.array(self._inputs, dtype=np.int64),
-            at.OP_TRANSFER: np.array(self._op_transfers, dtype=np.int64),
-            at.DURATION_NS: joined(self._durations, np.int64),
-            at.SERVICE_RANK: joined([op.ranks for op in self._services], np.int64),
-            at.SERVICE_NS: joined([op.duration_ns for op in self._services], np.int64),
-            **self._meeting_columns(),
+            at.SEND_TRANSFER: self._transfer_numbers([send.transfer for send in self.sends]),
         }
         network = NetworkColumns(self.plan, self.transfers)
-        ints |= network.ints() | self._joint_columns(ranks)
+        ints |= network.ints() | self._joint_columns(ops.joint, ranks)
+        if self.plan.num_sms is None and ints[at.TRANSFER_SMS].any():
+            raise NotLoweredError("transfers that take SMs of nobody knows how many are refused by SimPy's engine")
         return ArrayPlan(
             ints=ints,
             floats=network.floats(),
-            scalars=self._scalars(ints),
+            scalars=self._scalars(ops),
             positions=self.positions,
             ops=self.ops,
             transfers=self.transfers,
@@ -316,15 +291,13 @@ class _Lowering:
         stage, lane = self.positions[position]
         first_send, key = len(self.sends), -2
         if pass_.microbatch >= 0:
-            key = self._keys.get((position, Input(stage, *pass_)), -1)
+            key = self._keys.get((position, (stage, *pass_)), -1)
             for send in self.plan.sends(stage, lane, pass_):
                 target = self.number[send.target]
-                self._send_table.add(
-                    target, self._keys.get((target, send.key), -1), self._transfer(send.transfer), int(send.blocks)
-                )
+                self._send_table.add(target, self._keys.get((target, send.key), -1), int(send.blocks))
                 self.sends.append(send)
         self.passes.append(pass_)
-        self._pass_table.add(_KIND_CODE[pass_.kind], key, first_send, len(self.sends))
+        self._pass_table.add(KIND_CODE[pass_.kind], key, first_send, len(self.sends))
 
     # ---- ops -----------------------------------------------------------------------------------------------------
 
@@ -333,139 +306,44 @@ class _Lowering:
         known = self._programs.get(id(ops))
         if known is None:
             first = len(self.ops)
-            for op in ops:
-                self._add_op(op)
+            self.ops += ops
             known = self._programs[id(ops)] = (first, len(self.ops), ops)  # kept, so that the id stays its own
         return known[0], known[1]
 
-    def _add_op(self, op: Op) -> None:
-        self.ops.append(op)
-        if isinstance(op, Compute):
-            row = self._compute_row(op)
-        elif isinstance(op, Collective):
-            row = self._collective_row(op)
-        elif isinstance(op, AwaitStream):
-            label = -1 if op.label is None else self._label(op.stream, op.label)
-            row = OpRow(at.AWAIT, stream=self._stream(op.stream), label=label)
-        elif isinstance(op, HostWork):
-            row = OpRow(at.HOST_WORK, ns=op.work_ns, waits=int(op.waits))
-        else:
-            first = self._num_service_ranks
-            self._num_service_ranks += op.ranks.size
-            self._services.append(op)
-            kind = _KIND_CODE[op.kind]
-            row = OpRow(at.SERVE, kind=kind, first_rank=first, end_rank=self._num_service_ranks, counts=1)
-        self._op_table.rows.append(row)
-
-    def _compute_row(self, op: Compute) -> OpRow:
-        rows, kernels = self._kernel_table.rows, op.kernels
-        first, durations = len(rows), -1
-        if op.issue_ns:
-            of_ranks = [self._duration_row(kernel.duration_ns) for kernel in kernels]
-            kinds = [_KIND_CODE[kernel.kind] for kernel in kernels]
-            rows.extend(zip(op.slowest_ns, op.issue_ns, of_ranks, kinds, strict=True))
-            if max(of_ranks) >= 0:  # the host may issue kernels in pieces, of which each has its own slowest rank
-                durations = self._add_durations(op.total_ns)
-        else:
-            rows.extend([(took_ns, 0, -1, 0) for took_ns in op.slowest_ns])
-        if self.needs_ranks and durations < 0:
-            durations = self._duration_row(op.total_ns)
-        counts = op.tokens_routed or op.tokens_dropped or op.tokens_padded or op.tokens_rerouted
-        return OpRow(
-            at.ISSUED_COMPUTE if op.issue_ns else at.COMPUTE,
-            kind=_KIND_CODE[kernels[-1].kind],
-            ns=sum(op.slowest_ns),
-            slowest=op.slowest,
-            durations=durations,
-            first_kernel=first,
-            end_kernel=len(rows),
-            counts=int(bool(counts) or op.expert_tokens is not None),
-        )
-
-    def _collective_row(self, op: Collective) -> OpRow:
-        first = len(self._op_transfers)
-        self._op_transfers += [self._transfer(transfer) for transfer in op.transfers]
-        meeting = -1
-        if op.rendezvous is not None:
-            key = op.rendezvous.key
-            meeting = self._meetings.setdefault(key, len(self._meetings))
-            if meeting == len(self._meeting_sizes):
-                self._meeting_sizes.append(len(op.rendezvous.members))
-            for number in self._op_transfers[first:]:
-                self._joint.setdefault(number, len(self._joint))
-        return OpRow(
-            at.COLLECTIVE,
-            kind=_KIND_CODE[op.kind],
-            first_transfer=first,
-            end_transfer=len(self._op_transfers),
-            stream=-1 if op.stream is None else self._stream(op.stream),
-            label=-1 if op.label is None or op.stream is None else self._label(op.stream, op.label),
-            issue_ns=op.issue_ns or 0,
-            meeting=meeting,
-        )
-
-    def _duration_row(self, duration_ns: IntArray) -> int:
-        """Return where the times of all ranks stand; -1 where they are equal."""
-        if self.lane_size == 1:
-            return -1
-        known = self._rows_by_id.get(id(duration_ns))
-        if known is None:
-            is_even = bool((duration_ns == duration_ns[0]).all())
-            row = -1 if is_even else self._add_durations(duration_ns)
-            known = self._rows_by_id[id(duration_ns)] = (row, duration_ns)  # kept, so that the id stays its own
-        return known[0]
-
-    def _add_durations(self, duration_ns: IntArray) -> int:
-        key = duration_ns.tobytes()
-        if key not in self._rows:
-            self._rows[key] = len(self._durations) * self.lane_size
-            self._durations.append(duration_ns)
-        return self._rows[key]
-
-    def _transfer(self, transfer: Transfer) -> int:
-        number = self._transfer_numbers.setdefault(id(transfer), len(self.transfers))
-        if number == len(self.transfers):
-            self.transfers.append(transfer)
-            if transfer.num_sms and self.plan.num_sms is None:
-                raise NotLoweredError("transfers that take SMs of nobody knows how many are refused by SimPy's engine")
-        return number
-
-    def _stream(self, name: str) -> int:
-        return self._streams.setdefault(name, len(self._streams))
-
-    def _label(self, stream: str, label: Hashable) -> int:
-        return self._labels.setdefault((stream, label), len(self._labels))
+    def _transfer_numbers(self, transfers: Sequence[Transfer]) -> IntArray:
+        """Return the numbers of transfers; each that is new is the next."""
+        known = self._known_transfers
+        for transfer in transfers:
+            if id(transfer) not in known:
+                known[id(transfer)] = len(known)
+                self.transfers.append(transfer)
+        return whole(known[id(transfer)] for transfer in transfers)
 
     # ---- columns -------------------------------------------------------------------------------------------------
 
-    def _meeting_columns(self) -> dict[int, IntArray]:
-        sizes = np.array(self._meeting_sizes, dtype=np.int64)
-        return {at.MEETING_FIRST: np.cumsum(sizes) - sizes, at.MEETING_SIZE: sizes}
-
-    def _joint_columns(self, ranks: IntArray) -> dict[int, IntArray]:
+    def _joint_columns(self, joint: dict[int, int], ranks: IntArray) -> dict[int, IntArray]:
         """Return which transfers of several lanes have which lanes in them."""
         rows = np.full(len(self.transfers), -1, dtype=np.int64)
-        takes_part = np.zeros((len(self._joint), len(self.positions)), dtype=np.int64)
-        if self._joint:
+        takes_part = np.zeros((len(joint), len(self.positions)), dtype=np.int64)
+        if joint:
             home = np.full(int(self.plan.lane_ranks.max()) + 1, -1)
             for position, of_lane in enumerate(ranks):
                 home[of_lane] = position
-            for number, row in self._joint.items():
+            for number, row in joint.items():
                 rows[number] = row
                 lanes = home[self.transfers[number].ranks]
                 takes_part[row, lanes[lanes >= 0]] = 1
         return {at.JOINT_ROW: rows, at.TAKES_PART: takes_part.ravel()}
 
-    def _scalars(self, ints: dict[int, IntArray]) -> dict[int, int]:
-        most_served = max((int(np.count_nonzero(op.duration_ns)) for op in self._services), default=0)
-        num_kernels = ints[at.OP_END_KERNEL] - ints[at.OP_FIRST_KERNEL]
-        issued = num_kernels[ints[at.OP_TYPE] == at.ISSUED_COMPUTE]
+    def _scalars(self, ops: OpColumns) -> dict[int, int]:
+        num_kernels = ops.ints[at.OP_END_KERNEL] - ops.ints[at.OP_FIRST_KERNEL]
+        issued = num_kernels[ops.ints[at.OP_TYPE] == at.ISSUED_COMPUTE]
         return {
             at.NUM_POSITIONS: len(self.positions),
-            at.NUM_STREAMS: len(self._streams),
-            at.NUM_LABELS: len(self._labels),
+            at.NUM_STREAMS: len(ops.streams),
+            at.NUM_LABELS: len(ops.labels),
             at.NUM_RANKS: self.lane_size,
-            at.CLAIM_RANKS: max(self.lane_size, most_served),
+            at.CLAIM_RANKS: max(self.lane_size, ops.most_served),
             at.MOST_KERNELS: int(issued.max(initial=0)),
             at.SHARES_COMPUTE: int(self.plan.shares_compute),
             at.NUM_SMS: self.plan.num_sms or 0,

@@ -1,17 +1,18 @@
-"""Columns of a lowered plan: tables that grow row by row, the fields of an op, and transfers over links."""
+"""Columns of a lowered plan: tables that grow row by row, and transfers over links."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.compiled import layout as at
+from sim.engine.rows import joined, table_of, whole
 from sim.engine.run_state import Plan
 from sim.plan.ops import Transfer
 
-__all__ = ["OP_COLUMNS", "NetworkColumns", "OpRow", "Table", "joined", "whole"]
+__all__ = ["NetworkColumns", "Table"]
 
 IntArray = NDArray[np.int64]
 
@@ -30,51 +31,8 @@ class Table:
 
     def columns(self) -> dict[int, IntArray]:
         """Return the columns."""
-        table = np.array(self.rows, dtype=np.int64).reshape(-1, len(self.names))
-        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(self.names)}
-
-
-class OpRow(NamedTuple):
-    """An op as numbers; its fields are the columns of `OP_COLUMNS`, in their order."""
-
-    type_: int
-    kind: int = 0
-    ns: int = 0
-    slowest: int = 0
-    durations: int = -1
-    first_kernel: int = 0
-    end_kernel: int = 0
-    counts: int = 0
-    first_transfer: int = 0
-    end_transfer: int = 0
-    stream: int = -1
-    label: int = -1
-    issue_ns: int = 0
-    meeting: int = -1
-    waits: int = 0
-    first_rank: int = 0
-    end_rank: int = 0
-
-
-OP_COLUMNS = (
-    at.OP_TYPE,
-    at.OP_KIND,
-    at.OP_NS,
-    at.OP_SLOWEST,
-    at.OP_DURATIONS,
-    at.OP_FIRST_KERNEL,
-    at.OP_END_KERNEL,
-    at.OP_COUNTS,
-    at.OP_FIRST_TRANSFER,
-    at.OP_END_TRANSFER,
-    at.OP_STREAM,
-    at.OP_LABEL,
-    at.OP_ISSUE_NS,
-    at.OP_MEETING,
-    at.OP_WAITS,
-    at.OP_FIRST_RANK,
-    at.OP_END_RANK,
-)
+        table = np.ascontiguousarray(table_of(self.rows, len(self.names)))
+        return dict(zip(self.names, table, strict=True))
 
 
 class NetworkColumns:
@@ -105,13 +63,15 @@ class NetworkColumns:
         owner = np.repeat(np.arange(self._sizes.size), self._sizes)[self._is_kept]
         sizes = np.bincount(owner, minlength=self._sizes.size)
         ends = np.cumsum(sizes)
+        link = self._column[self._all_links[self._is_kept]]
         # a rank that sends and receives gives its SMs once
         taking = [np.unique(transfer.ranks) if transfer.num_sms else transfer.ranks[:0] for transfer in transfers]
         rank_ends = np.cumsum(whole(ranks.size for ranks in taking))
         return {
             at.FIRST_LINK: ends - sizes,
             at.END_LINK: ends,
-            at.LINK: self._column[self._all_links[self._is_kept]],
+            at.LINK: link,
+            **_class_columns(owner, link, self._sizes.size),
             at.LATENCY_NS: whole(transfer.latency_ns for transfer in transfers),
             at.ALONE_NS: whole(transfer.alone_ns for transfer in transfers),
             at.IS_DEAD: (self._dead > 0).astype(np.int64),
@@ -140,11 +100,25 @@ class NetworkColumns:
         }
 
 
-def joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-    """Return arrays one after another; none of them: an empty array."""
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
+def _class_columns(transfer: IntArray, link: IntArray, num_transfers: int) -> dict[int, IntArray]:
+    """Return the classes of links that each transfer uses: links are of one class where the same transfers use them.
 
-
-def whole(values: Iterable[int]) -> IntArray:
-    """Return whole numbers as an array."""
-    return np.fromiter(values, dtype=np.int64)
+    Parameters
+    ----------
+    transfer, link
+        Each pair of a transfer and a link that it uses, by rising transfer.
+    """
+    order = np.argsort(link, kind="stable")
+    users = transfer[order]
+    bounds = np.append(np.flatnonzero(np.diff(link[order], prepend=-1)), link.size).tolist()
+    numbers: dict[bytes, int] = {}
+    class_of = np.array(
+        [numbers.setdefault(users[first:end].tobytes(), len(numbers)) for first, end in pairwise(bounds)],
+        dtype=np.int64,
+    )
+    of_pairs = np.empty_like(link)
+    of_pairs[order] = np.repeat(class_of, np.diff(bounds))
+    classes = np.unique(transfer * max(len(numbers), 1) + of_pairs)
+    sizes = np.bincount(classes // max(len(numbers), 1), minlength=num_transfers)
+    ends = np.cumsum(sizes)
+    return {at.FIRST_CLASS: ends - sizes, at.END_CLASS: ends, at.CLASS: classes % max(len(numbers), 1)}

@@ -58,19 +58,16 @@ def compiled_run() -> RunKernel:
     for module in _MODULES:
         space |= vars(module)
     njit: Any = numba.njit
-    types = {
-        "m": numba.types.Array(numba.int64, 1, "C"),
-        "f": numba.types.Array(numba.float64, 1, "C"),
-        float: numba.float64,
-    }
-    inner = [function for module in _MODULES for function in module.FUNCTIONS if function is not loop.run]
-    for function in inner:  # kept with the last of them, which calls all others: not compiled then
+    pointer: Any = numba.types.CPointer  # an array is seven arguments of each call, and its indices may be negative
+    types = {"m": pointer(numba.int64), "f": pointer(numba.float64), float: numba.float64}
+    inner = [function for module in _MODULES for function in module.FUNCTIONS]
+    for function in inner:  # kept with the entry, which calls the last of them: not compiled then
         signature = () if is_kept() else (_signature(function, types, numba.int64),)
         options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
         space[function.__name__] = njit(*signature, **options)(
             FunctionType(function.__code__, space, function.__name__)
         )
-    entry = FunctionType(loop.run.__code__, space, _name())
+    entry = FunctionType(loop.run_arrays.__code__, space, _name())
     entry.__qualname__ = _name()  # which names the files
     kernel: RunKernel
     try:

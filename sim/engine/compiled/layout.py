@@ -6,8 +6,9 @@ Both arrays are a row of *columns*: `m[m[BATCH_START] + b]` is the start of batc
 bytes of a flow of transfer `t`. The first entries of `m` are scalars (the time is `m[NOW]`), then where columns begin.
 Columns of a plan are written once; columns of a run are written by the kernel, and made longer between two events.
 
-Two arrays and not a value with a field for each column: a compiled function takes an array as ten arguments, so a value
-of a hundred columns makes calls slow, and compiling slower. The kernel's modules import all names of this module.
+Two arrays and not a value with a field for each column: a compiled function takes an array as seven arguments, so a
+value of a hundred columns makes calls slow, and compiling slower. The compiled kernel takes the two as bare pointers:
+no index may be negative. The kernel's modules import all names of this module.
 
 Numbers that name nothing are -1.
 """
@@ -144,6 +145,8 @@ MEETING_SIZE: Final = next(_slot)
 # transfers
 FIRST_LINK: Final = next(_slot)
 END_LINK: Final = next(_slot)
+FIRST_CLASS: Final = next(_slot)
+END_CLASS: Final = next(_slot)
 LATENCY_NS: Final = next(_slot)
 ALONE_NS: Final = next(_slot)
 IS_DEAD: Final = next(_slot)
@@ -152,6 +155,7 @@ FIRST_RANK: Final = next(_slot)  # of those whose SMs it takes
 END_RANK: Final = next(_slot)
 JOINT_ROW: Final = next(_slot)  # its row of TAKES_PART; -1 for those of one lane alone
 LINK: Final = next(_slot)  # [links of all transfers]
+CLASS: Final = next(_slot)  # [classes of all transfers]: the links that the same transfers use are a class
 SM_RANK: Final = next(_slot)  # [ranks of all transfers that take SMs]
 TAKES_PART: Final = next(_slot)  # [joint transfers, positions]
 
@@ -255,10 +259,12 @@ PIECE_TAIL: Final = next(_slot)
 PIECE_PARENT: Final = next(_slot)
 # sets of members whose rates were solved, [sets, most members + 1]: how many, and their transfers
 KNOWN_SET: Final = next(_slot)
-# links
+# classes of links, which always belong to the same transfers
 OWNER: Final = next(_slot)  # alone: its number * 2; component: its number * 2 + 1
+CLASS_STAMP: Final = next(_slot)
+CLASS_PIECE: Final = next(_slot)
+# links
 LINK_STAMP: Final = next(_slot)
-LINK_PIECE: Final = next(_slot)
 USED_LINKS: Final = next(_slot)
 # transfers
 ENDED_COUNT: Final = next(_slot)
@@ -324,7 +330,7 @@ SPEED_SINCE: Final = next(_slot)
 SPEED_WORK: Final = next(_slot)
 SPEED_NOW: Final = next(_slot)
 
-# ---- columns of floats --------------------------------------------------------------------------------------------
+# ---- columns of floats, as all from here on are ---------------------------------------------------------------------
 
 FLOW_BYTES: Final = next(_slot)  # of the plan, by transfer, as the next three
 BUSIEST: Final = next(_slot)
@@ -341,7 +347,6 @@ SHARE_RATE: Final = next(_slot)
 KNOWN_RATE: Final = next(_slot)  # of members of known sets, as KNOWN_SET
 
 NUM_HEADER: Final = next(_slot)
-FLOAT_COLUMNS: Final = frozenset(range(FLOW_BYTES, NUM_HEADER))
 FIRST_COLUMN: Final = FIRST_STEP
 
 # ---- values -------------------------------------------------------------------------------------------------------
@@ -447,7 +452,7 @@ class Memory:
         """Return the same state with longer columns."""
         bigger = build_memory({**self.sizes, **sizes}, self.m[:FIRST_COLUMN])
         for name, size in self.sizes.items():
-            if name in FLOAT_COLUMNS:
+            if name >= FLOW_BYTES:
                 bigger.floats(name, size)[:] = self.floats(name)
             else:
                 bigger.column(name, size)[:] = self.column(name)
@@ -456,14 +461,15 @@ class Memory:
 
 def build_memory(sizes: Mapping[int, int], scalars: IntArray | None = None) -> Memory:
     """Return memory whose columns have `sizes`, all zero."""
-    num = [NUM_HEADER, 0]
+    names, lengths = (np.fromiter(values, dtype=np.int64, count=len(sizes)) for values in (sizes, sizes.values()))
+    is_float, num = names >= FLOW_BYTES, {}
     starts = np.zeros(NUM_HEADER, dtype=np.int64)
-    for name, size in sizes.items():
-        is_float = int(name in FLOAT_COLUMNS)
-        starts[name] = num[is_float]
-        num[is_float] += size
-    m = np.zeros(num[0], dtype=np.int64)
+    for kind, first in ((False, NUM_HEADER), (True, 0)):
+        ends = first + np.cumsum(lengths[is_float == kind])
+        starts[names[is_float == kind]] = ends - lengths[is_float == kind]
+        num[kind] = int(ends[-1])
+    m = np.zeros(num[False], dtype=np.int64)
     m[:NUM_HEADER] = starts
     if scalars is not None:
         m[:FIRST_COLUMN] = scalars
-    return Memory(m, np.zeros(num[1]), dict(sizes))
+    return Memory(m, np.zeros(num[True]), dict(sizes))

@@ -1,5 +1,7 @@
 """The kernel's loop: events one after another, until none is left (`sim.engine.clock`)."""
 
+from typing import Any
+
 from sim.engine.compiled.events import give_back, pop, push
 from sim.engine.compiled.lanes import deliver, go_on, go_on_all
 from sim.engine.compiled.layout import *
@@ -8,7 +10,7 @@ from sim.engine.compiled.ranks import change_sms, check_sms, drop_claim, stop_ru
 from sim.engine.compiled.sharing import advance_component, set_owner, solve_stale, split
 from sim.engine.compiled.transfers import leave_alone, start_to_flow
 
-__all__ = ["FUNCTIONS", "run"]
+__all__ = ["FUNCTIONS", "run", "run_arrays"]
 
 _LAST_NS = 2**62  # as in `sim.engine.clock`
 
@@ -192,6 +194,11 @@ def run(m: IntArray, f: FloatArray) -> int:
         if m[NUM_EVENTS] - m[MOVED_AT] > m[MAX_STILL] or m[NUM_EVENTS] > m[MAX_EVENTS] or m[NOW] > _LAST_NS:
             m[STATUS] = GAVE_UP
     return int(m[STATUS])
+
+
+def run_arrays(m: Any, f: Any) -> int:  # noqa: ANN401  # numba's own attribute of arrays
+    """Do `run` on pointers to the first entries of two arrays: the entry of the compiled kernel alone."""
+    return run(m.ctypes, f.ctypes)
 
 
 FUNCTIONS = (

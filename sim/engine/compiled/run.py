@@ -194,15 +194,16 @@ def _first_state(arrays: ArrayPlan, max_events: int, *, keeps_rows: bool) -> Mem
     for name, value in arrays.scalars.items():
         m[name] = value
     for columns, read in ((arrays.ints, memory.column), (arrays.floats, memory.floats)):
-        for name, values in columns.items():
-            read(name, values.size)[:] = values
+        values = np.concatenate([*columns.values()])  # columns of the plan come first, in this order
+        read(next(iter(columns)), values.size)[:] = values
     m[at.MAX_EVENTS], m[at.MAX_STILL], m[at.KEEPS_ROWS] = max_events, _MAX_STILL, int(keeps_rows)
     m[at.MOVED_AT], m[at.FIRST_NS] = 1, 2**62
     m[at.MARGIN], m[at.HEAP_LIMIT] = _margin(arrays), sizes[at.HEAP_TIME]
     m[at.INTERVAL_LIMIT], m[at.SHARE_LIMIT] = sizes[at.INTERVAL_START], sizes[at.SHARE_TRANSFER]
     m[at.SPEED_LIMIT], m[at.PAST_LIMIT] = sizes[at.SPEED_ENTRY], sizes[at.PAST_NEXT]
     for links, head, left in FREE_LISTS:
-        memory.column(links)[:] = np.append(np.arange(1, sizes[links]), -1)
+        memory.column(links)[:-1] = np.arange(1, sizes[links])
+        memory.column(links)[-1] = -1
         m[head], m[left] = 0, sizes[links]
     num_positions = arrays.scalars[at.NUM_POSITIONS]
     num_streams = arrays.scalars[at.NUM_STREAMS]
@@ -277,28 +278,30 @@ def _margin(arrays: ArrayPlan) -> int:
     return 64 + 8 * _num_programs(arrays) + 2 * _most_flowing(arrays)
 
 
-def _of_sides(arrays: ArrayPlan, per_op: IntArray) -> int:
-    """Return the sum of a figure of ops over all sides, which may share ops."""
-    sums = np.append(0, np.cumsum(per_op))
-    return int((sums[arrays.ints[at.SIDE_END_OP]] - sums[arrays.ints[at.SIDE_FIRST_OP]]).sum())
+def _of_sides(arrays: ArrayPlan, *per_op: NDArray[np.int64 | np.bool_]) -> list[int]:
+    """Return the sums of figures of ops over all sides, which may share ops."""
+    sums = np.zeros((len(per_op), len(arrays.ops) + 1), dtype=np.int64)
+    np.cumsum(per_op, axis=1, out=sums[:, 1:])
+    whole: list[int] = (sums[:, arrays.ints[at.SIDE_END_OP]] - sums[:, arrays.ints[at.SIDE_FIRST_OP]]).sum(1).tolist()
+    return whole
 
 
 def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
     """Return the length of each column."""
     ints, scalars = arrays.ints, arrays.scalars
-    types, num_ops = ints[at.OP_TYPE], len(arrays.ops)
+    types = ints[at.OP_TYPE]
     transfers = ints[at.OP_END_TRANSFER] - ints[at.OP_FIRST_TRANSFER]
     kernels = ints[at.OP_END_KERNEL] - ints[at.OP_FIRST_KERNEL]
-    is_joint = (ints[at.OP_MEETING] >= 0) & (types == at.COLLECTIVE)
-    most = arrays.most_transfers
-    entries = np.ones(num_ops, dtype=np.int64)
-    entries = np.where(types == at.ISSUED_COMPUTE, kernels, np.where(is_joint, most, entries))
+    is_collective, most = types == at.COLLECTIVE, arrays.most_transfers
+    is_joint, is_on_stream = (is_collective & (ints[name] >= 0) for name in (at.OP_MEETING, at.OP_STREAM))
+    entries = np.where(types == at.ISSUED_COMPUTE, kernels, np.where(is_joint, most, 1))
     served = ints[at.OP_END_RANK] - ints[at.OP_FIRST_RANK]
     num_sends, flowing, programs = _num_sends(arrays), _most_flowing(arrays), _num_programs(arrays)
-    num_batches = _of_sides(arrays, (types == at.COLLECTIVE).astype(np.int64)) + num_sends
-    num_places = _of_sides(arrays, transfers) + num_sends
-    num_started = _of_sides(arrays, ((types == at.COLLECTIVE) & (ints[at.OP_STREAM] >= 0)).astype(np.int64))
-    num_entries = _of_sides(arrays, entries) + len(arrays.passes) + num_sends if keeps_rows else 0
+    num_batches, num_places, num_started, num_entries, num_counted, num_served = _of_sides(
+        arrays, is_collective, transfers, is_on_stream, entries, ints[at.OP_COUNTS], served
+    )
+    num_batches, num_places = num_batches + num_sends, num_places + num_sends
+    num_entries += len(arrays.passes) + num_sends
     margin, num_ranks = _margin(arrays), int(ints[at.LANE_RANKS].max(initial=0)) + 1
     num_ranks = max(num_ranks, int(ints[at.SERVICE_RANK].max(initial=0)) + 1, int(ints[at.SM_RANK].max(initial=0)) + 1)
     num_claims = programs if scalars[at.NUM_SMS] else 1
@@ -322,6 +325,7 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
         (num_places, _PLACE),
         (most, (at.GROUP_HEAD, at.GROUP_TAIL, at.GROUP_IS_APART)),
         (flowing + 1, _FLOWING),
+        (ints[at.CLASS].max(initial=-1) + 1, (at.OWNER, at.CLASS_STAMP, at.CLASS_PIECE)),
         (num_links, _LINK),
         (len(arrays.transfers), (at.ENDED_COUNT, at.ENDED_ORDER)),
         (num_ranks, (at.RANK_FREE_NS, at.HOLDER, at.SMS_LEFT, at.RANK_STAMP)),
@@ -329,9 +333,9 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
         (claim_places, _CLAIM_PLACE),
         (past, _PAST),
         (2 * past + 4 * margin, _SPEED),
-        (num_entries, _ENTRY),
-        (_of_sides(arrays, ints[at.OP_COUNTS]), (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
-        (_of_sides(arrays, served) if keeps_rows else 0, _SERVED),
+        (num_entries if keeps_rows else 0, _ENTRY),
+        (num_counted, (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
+        (num_served if keeps_rows else 0, _SERVED),
         (2 * num_places + 4 * margin if keeps_rows else margin, _INTERVAL),
         (6 * num_places + 4 * margin if keeps_rows else margin, _SHARE),
         (at.NUM_KNOWN * (at.MOST_KNOWN + 1), (at.KNOWN_SET, at.KNOWN_RATE)),
@@ -414,9 +418,7 @@ _FLOWING: Final = (
     at.RATE,
 )
 _LINK: Final = (
-    at.OWNER,
     at.LINK_STAMP,
-    at.LINK_PIECE,
     at.USED_LINKS,
     at.WANTED,
     at.USED,

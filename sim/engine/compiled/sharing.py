@@ -40,8 +40,8 @@ def log_share(m: IntArray, f: FloatArray, transfer: int, rate: float) -> None:
 
 def set_owner(m: IntArray, transfer: int, owner: int) -> None:
     """Let the links of a transfer belong to those that flow there; -1: to nobody."""
-    links, owners = m[LINK], m[OWNER]
-    for at in range(links + m[m[FIRST_LINK] + transfer], links + m[m[END_LINK] + transfer]):
+    classes, owners = m[CLASS], m[OWNER]
+    for at in range(classes + m[m[FIRST_CLASS] + transfer], classes + m[m[END_CLASS] + transfer]):
         m[owners + m[at]] = owner
 
 
@@ -270,8 +270,8 @@ def root_of(m: IntArray, piece: int) -> int:
 
 def put_in_piece(m: IntArray, member: int, piece: int) -> None:
     """Begin a piece with a member, and put in front of it the pieces that it meets, the latest of them first."""
-    transfer, links, pieces, stamps = m[m[MEMBER_TRANSFER] + member], m[LINK], m[LINK_PIECE], m[LINK_STAMP]
-    first, end = links + m[m[FIRST_LINK] + transfer], links + m[m[END_LINK] + transfer]
+    transfer, classes, pieces, stamps = m[m[MEMBER_TRANSFER] + member], m[CLASS], m[CLASS_PIECE], m[CLASS_STAMP]
+    first, end = classes + m[m[FIRST_CLASS] + transfer], classes + m[m[END_CLASS] + transfer]
     heads, tails = m[PIECE_HEAD], m[PIECE_TAIL]
     m[m[PIECE_PARENT] + piece] = piece
     m[heads + piece] = m[tails + piece] = member

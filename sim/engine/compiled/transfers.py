@@ -44,8 +44,8 @@ def add_place(m: IntArray, batch: int, transfer: int) -> None:
 
 def has_free_links(m: IntArray, transfer: int) -> bool:
     """Tell whether nobody uses the links of a transfer."""
-    links, owners = m[LINK], m[OWNER]
-    for at in range(links + m[m[FIRST_LINK] + transfer], links + m[m[END_LINK] + transfer]):
+    classes, owners = m[CLASS], m[OWNER]
+    for at in range(classes + m[m[FIRST_CLASS] + transfer], classes + m[m[END_CLASS] + transfer]):
         if m[owners + m[at]] != -1:
             return False
     return True
@@ -53,8 +53,8 @@ def has_free_links(m: IntArray, transfer: int) -> bool:
 
 def stamp_links(m: IntArray, transfer: int) -> bool:
     """Mark the links of a transfer; tell whether none of them was."""
-    links, stamps, is_new = m[LINK], m[LINK_STAMP], True
-    for at in range(links + m[m[FIRST_LINK] + transfer], links + m[m[END_LINK] + transfer]):
+    classes, stamps, is_new = m[CLASS], m[CLASS_STAMP], True
+    for at in range(classes + m[m[FIRST_CLASS] + transfer], classes + m[m[END_CLASS] + transfer]):
         if m[stamps + m[at]] == m[STAMP]:
             is_new = False
         m[stamps + m[at]] = m[STAMP]
@@ -195,8 +195,8 @@ def insert(m: IntArray, column: int, size: int, row: int, numbers: int) -> int:
 
 def find_met(m: IntArray, transfer: int) -> tuple[int, int]:
     """List those that use links of a transfer, as they began; return how many are alone, and in components."""
-    links, owners, num_alone, num_components, last = m[LINK], m[OWNER], 0, 0, -1
-    for at in range(links + m[m[FIRST_LINK] + transfer], links + m[m[END_LINK] + transfer]):
+    classes, owners, num_alone, num_components, last = m[CLASS], m[OWNER], 0, 0, -1
+    for at in range(classes + m[m[FIRST_CLASS] + transfer], classes + m[m[END_CLASS] + transfer]):
         owner = m[owners + m[at]]
         if owner == -1 or owner == last:
             continue

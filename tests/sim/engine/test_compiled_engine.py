@@ -18,9 +18,10 @@ from handmade import HandPlan, exchange, kernel, make_flows, make_transfer, serv
 from works import make_model, make_work
 
 from sim.build.build import build
-from sim.engine.compiled import compiler, layout, loop
+from sim.engine.compiled import compiler, loop
+from sim.engine.compiled import layout as at
 from sim.engine.compiled import run as compiled
-from sim.engine.compiled.arrays import KeptPlan
+from sim.engine.compiled.arrays import KeptPlan, lower_plan
 from sim.engine.simulation import run_plan
 from sim.errors import DeadlockError, MoesimError, SimulationError
 from sim.plan.ops import AwaitStream, Collective, RendezvousKey
@@ -90,7 +91,7 @@ def test_bundled_files_run_alike(name):
 def test_a_kernel_that_stops_where_the_reference_goes_on_is_found():
     """Such a run is left to SimPy's processes, whose trace equals itself."""
     scenario = load_scenario("ep16_tp16_pp4", overrides=["workload.batches=1"])
-    found = differences_of_scenario(scenario, lambda *_: layout.GAVE_UP)
+    found = differences_of_scenario(scenario, lambda *_: at.GAVE_UP)
     assert found == [f"the kernel stopped: {compiled.STOPPED}"]
 
 
@@ -142,6 +143,23 @@ def test_bounds_on_rates_are_links_of_their_own():
     slow, fast = (make_transfer({0: 1000.0}, [1.0], most=most, group=i) for i, most in enumerate((0.25, 9.0)))
     plan = HandPlan(["F0"], lambda *_: (exchange(slow, fast),), capacity=[1.0])
     assert run_plan(plan).trace["end_ns"].max() == 4000
+    assert differences(plan) == []
+
+
+def test_links_that_the_same_transfers_use_are_one_class():
+    """Of links 0 to 7 the pairs 0, 1 and 5, 6 are alike; three stages meet on links 2 and 4, the fourth is alone."""
+    capacity = [1.0] * 8
+    uses = ({0: 30, 1: 20, 2: 90}, {2: 50, 3: 9, 4: 70}, {4: 40, 5: 40, 6: 40}, {7: 60})
+    transfers = [make_transfer(num_bytes, capacity, group=i) for i, num_bytes in enumerate(uses)]
+
+    def ops(stage: int, *_: object):
+        return (kernel(7 * stage), exchange(transfers[stage]), kernel(5))
+
+    plan = HandPlan(["F0 F1 F2"] * 4, ops, capacity=capacity, inputs=lambda *_: ())
+    ints = lower_plan(KeptPlan(plan)).ints
+    assert (ints[at.END_CLASS] - ints[at.FIRST_CLASS]).tolist() == [2, 3, 2, 1, 0]  # the hop between stages uses none
+    assert len(set(ints[at.CLASS].tolist())) == 6
+    assert run_plan(plan).trace["contention_ns"].max() > 0
     assert differences(plan) == []
 
 

@@ -12,7 +12,7 @@ from sim.engine.trace import KINDS
 from sim.errors import InvalidValueError
 from sim.plan.bounds import bounds_of
 from sim.plan.costs import Costs
-from sim.plan.expert_routing import copies_drawn, placed_experts
+from sim.plan.expert_routing import copies_drawn, loads_before_plan, placed_experts
 from sim.plan.pipeline import PipelinePlan
 from sim.results.stages import stages_ns
 from workloads.collectives.settings import NetworkSettings
@@ -197,17 +197,48 @@ def test_permuting_experts_with_their_placement_changes_nothing():
 
 
 def test_a_plan_sees_the_loads_before_the_run_and_not_those_of_it():
-    """Microbatches -3 and -2 where one lies between: their draws do not depend on the placement."""
-    skew = Skew(skew=1.0, persistence=0.0)  # each microbatch has a popularity of its own
+    """Microbatches -3 and -2 where one lies between: each has a popularity of its own, which the loads follow."""
+    skew = Skew(skew=1.0, persistence=0.0)
     work = make(routing="drift", skew=skew, placement=PlacementRule(kind="greedy", window=2, stale=1))
-    loads = sum(copies_drawn(work, lane, [0], range(-3, -1)).sum(axis=(0, 1)) for lane in range(work.mesh.num_lanes))
+    loads = loads_before_plan(work, 0, 0)
     wanted = place_experts(
         PlacementRequest(rule=PlacementRule(kind="greedy"), num_experts=16, num_ranks=8, loads=loads)
     )
     np.testing.assert_array_equal(placed_experts(work, 0, 0), wanted)
+    of_each = {
+        start: sum(
+            copies_drawn(work, lane, [0], range(start, start + 2)).sum(axis=(0, 1))
+            for lane in range(work.mesh.num_lanes)
+        )
+        for start in (-4, -3, -2)
+    }
+    assert min(of_each, key=lambda start: np.abs(of_each[start] - loads).sum()) == -3
     np.testing.assert_array_equal(
         copies_drawn(work, 0, [0], [0]), copies_drawn(replace(work, placement=PlacementRule()), 0, [0], [0])
     )
+
+
+def test_loads_before_the_run_have_the_distribution_of_what_all_sources_send():
+    """300 microbatches from one source, and from every source: sums of equal means, within six deviations."""
+    work = make(routing="zipf", placement=PlacementRule(kind="greedy", window=300))
+    loads = loads_before_plan(work, 0, 0)
+    lanes = range(work.mesh.num_lanes)
+    sent = sum(copies_drawn(work, lane, [0], range(-300, 0)).sum(axis=(0, 1)) for lane in lanes)
+    assert loads.sum() == sent.sum()
+    num_tokens = sent.sum() / work.model.top_k
+    chance = sent / num_tokens
+    assert (np.abs(loads - sent) <= 6 * np.sqrt(2 * num_tokens * chance * (1 - chance))).all()
+
+
+@pytest.mark.parametrize("routing", ["zipf", "stride"])
+def test_a_plan_within_the_run_sees_the_tokens_of_the_run(routing):
+    """The second plan of a placement that is renewed every two microbatches sees microbatches 0 and 1 as routed."""
+    skew = Skew(skew=1.0) if routing == "zipf" else Skew(stride=1)
+    rule = PlacementRule(kind="greedy", window=2, every=2)
+    work = make(routing=routing, skew=skew, placement=rule, microbatches=4)
+    lanes = range(work.mesh.num_lanes)
+    wanted = sum(copies_drawn(work, lane, [0], [0, 1]).sum(axis=(0, 1)) for lane in lanes)
+    np.testing.assert_array_equal(loads_before_plan(work, 0, 1), wanted)
 
 
 def test_a_stale_plan_is_worse_where_popularity_drifts():
