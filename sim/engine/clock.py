@@ -7,6 +7,7 @@ Guards: an event budget, and a stop on many events at one time.
 """
 
 from collections.abc import Callable
+from heapq import heappop, heappush
 
 import simpy
 
@@ -32,22 +33,34 @@ _LAST_NS = 2**62  # one more delay, of at most 1e18 ns, still fits 64 bits
 
 
 class Environment(simpy.Environment):
-    """SimPy's environment on a clock of whole nanoseconds."""
+    """SimPy's environment on a clock of whole nanoseconds, whose events `Clock.run` processes."""
+
+    now: int = 0  # SimPy's is a property, which takes longer: every event reads it
+    """Time since the start of the run, in nanoseconds."""
 
     @property
-    def now(self) -> int:
-        """Time since the start of the run, in nanoseconds."""
-        return self._now  # type: ignore[return-value]  # starts at 0 and every delay is an int
+    def is_last_of_now(self) -> bool:
+        """Whether no other event is to come at this time."""
+        return not self._queue or self._queue[0][0] > self.now
 
 
 class Alarm(simpy.Event):
-    """An event that calls back after a delay, at a priority of its own (a `simpy.Timeout` has none)."""
+    """An event after a delay, at a priority of its own, which a `simpy.Timeout` has not.
+
+    It calls back, or lets a process go on that waits for it.
+    """
+
+    _ok, _value = True, None
 
     def __init__(
-        self, env: simpy.Environment, delay_ns: int, callback: Callable[[simpy.Event], None], priority: int = 1
+        self,
+        env: Environment,
+        delay_ns: int,
+        callback: Callable[[simpy.Event], None] | None = None,
+        priority: int = 1,
     ) -> None:
-        self.env, self.callbacks, self._ok, self._value = env, [callback], True, None
-        env.schedule(self, priority, delay_ns)  # type: ignore[arg-type]  # any int is a priority to the heap
+        self.env, self.callbacks = env, [] if callback is None else [callback]
+        heappush(env._queue, (env.now + delay_ns, priority, next(env._eid), self))  # type: ignore[misc]  # as SimPy's `schedule`, for any priority
 
 
 class Signal(simpy.Event):
@@ -74,7 +87,6 @@ class Clock:
         self.num_events = 0
         self._max_events = max_events
         self._max_events_at_one_time = max_events_at_one_time
-        self._num_at_one_time = 0
 
     @property
     def now_ns(self) -> int:
@@ -89,36 +101,45 @@ class Clock:
         SimulationError
             When the event budget is spent, or when time stands still for too many events.
         """
-        env, step = self.env, self.env.step
-        last_ns, moved_at = -1, 0
-        while True:
-            try:
-                step()
-            except simpy.core.EmptySchedule:
-                return
-            self.num_events += 1
-            now_ns = env.now
+        env, queue = self.env, self.env._queue
+        num_events, last_ns, moved_at, last_event = self.num_events, -1, 0, 0
+        while queue:
+            now_ns, _, _, event = heappop(queue)  # what `simpy.Environment.step` does, without a call for each event
+            env._now = env.now = now_ns  # type: ignore[assignment]  # starts at 0 and every delay is an int
+            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]  # as in `Signal.fire`
+            for callback in callbacks:
+                callback(event)
+            if not event._ok and not hasattr(event, "_defused"):
+                raise type(event._value)(*event._value.args) from event._value
+            num_events += 1
             if now_ns != last_ns:
-                last_ns, moved_at = now_ns, self.num_events
+                last_ns, moved_at = now_ns, num_events  # type: ignore[assignment]  # see above
+                last_event = min(num_events + self._max_events_at_one_time, self._max_events)
                 if now_ns > _LAST_NS:
-                    longest = f"{_LAST_NS / 1e9 / 31_557_600:.0f} years"
-                    raise TimeRangeError(
-                        f"engine: simulated time must stay below {longest}, and is at {now_ns / 1e9:.3g} s",
-                        "Look for a bandwidth or a peak that is far too low.",
-                    )
-            self._num_at_one_time = self.num_events - moved_at
-            if self._num_at_one_time > self._max_events_at_one_time or self.num_events > self._max_events:
-                self._refuse()
+                    raise _too_late(last_ns)
+            if num_events > last_event:
+                self.num_events = num_events
+                raise self._endless(num_events - moved_at)
+        self.num_events = num_events
 
-    def _refuse(self) -> None:
-        """End a run that has spent its events, or whose time stands still."""
+    def _endless(self, num_at_one_time: int) -> SimulationError:
+        """Return the refusal of a run that has spent its events, or whose time stands still."""
         now_ns = self.now_ns
         if self.num_events > self._max_events:
-            raise SimulationError(
+            return SimulationError(
                 f"engine: the run must end within {self._max_events:,} events, and is at {now_ns / 1e6:.3f} ms "
                 "of simulated time. Use fewer microbatches or layers, or raise the limit."
             )
-        raise SimulationError(
-            f"engine: time must move on, and {self._num_at_one_time:,} events happened at {now_ns} ns. "
+        return SimulationError(
+            f"engine: time must move on, and {num_at_one_time:,} events happened at {now_ns} ns. "
             "A schedule or an operation of no length repeats itself."
         )
+
+
+def _too_late(now_ns: int) -> TimeRangeError:
+    """Return the refusal of a time that the clock cannot hold."""
+    longest = f"{_LAST_NS / 1e9 / 31_557_600:.0f} years"
+    return TimeRangeError(
+        f"engine: simulated time must stay below {longest}, and is at {now_ns / 1e9:.3g} s",
+        "Look for a bandwidth or a peak that is far too low.",
+    )

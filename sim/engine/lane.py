@@ -20,6 +20,7 @@ from copy import copy
 
 import simpy
 
+from sim.engine.clock import Alarm
 from sim.engine.deadlock import Wait
 from sim.engine.program import Program
 from sim.engine.run_state import RunState
@@ -52,7 +53,7 @@ class Lane(Program):
                 yield from self._run_pair(ops)
             else:
                 yield from self._run_step(step, ops)
-            yield self._env.timeout(0)  # a schedule that repeats passes of no length must meet the clock's guard
+            yield Alarm(self._env, 0)  # a schedule that repeats passes of no length must meet the clock's guard
         after, last = self._run_state.plan.after_passes(self.stage, self.lane), Pass("O", -1, -1)
         # a lane that waits for other lanes before these ops has no pass open: it is idle
         while (

@@ -29,6 +29,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
+from sim.engine.clock import Alarm
 from sim.engine.deadlock import Wait
 from sim.engine.host import Host
 from sim.engine.network.contention import Batch
@@ -121,7 +122,7 @@ class Program:
         """Wait until the host has issued an op."""
         issued_ns = self._host.work(issue_ns)
         if issued_ns > self._env.now:
-            yield self._env.timeout(issued_ns - self._env.now)
+            yield Alarm(self._env, issued_ns - self._env.now)
 
     def _run_issued(self, op: Compute, step: Step) -> Steps:
         """Run kernels as the host issues them: in one piece as long as the host is ahead of the slowest rank."""
@@ -129,7 +130,7 @@ class Program:
         first, num_kernels = 0, len(issued_ns)
         while first < num_kernels:
             if issued_ns[first] > self._env.now:
-                yield self._env.timeout(issued_ns[first] - self._env.now)
+                yield Alarm(self._env, issued_ns[first] - self._env.now)
             reached_ns, end = self._env.now, first
             while end < num_kernels and issued_ns[end] <= reached_ns:
                 reached_ns += op.slowest_ns[end]
@@ -199,12 +200,13 @@ class Program:
         run_state = self._run_state
         if run_state.shares_compute:  # ranks may be busy for others: each starts when it is free
             start, end, holder = run_state.compute.claim(self._rank_index, op.total_ns, now_ns=now_ns)
-            slowest = int(end.argmax())
-            at_ns = int(start[slowest])
-            if slowest != op.slowest:
-                took_ns = tuple(int(kernel.duration_ns[slowest]) for kernel in op.kernels)
-            if at_ns > now_ns:
-                released_by = int(holder[slowest])
+            if not isinstance(start, int) and not isinstance(holder, int):  # some rank is busy
+                slowest = int(end.argmax())
+                at_ns = int(start[slowest])
+                if slowest != op.slowest:
+                    took_ns = tuple([kernel.duration_ns.item(slowest) for kernel in op.kernels])
+                if at_ns > now_ns:
+                    released_by = int(holder[slowest])
         self._last_row = run_state.recorder.add_compute(
             op,
             step,
@@ -218,7 +220,7 @@ class Program:
             run_state.compute.hold(self._rank_index, self._last_row)
         self._run_state.tokens.count_op(self.position, step, op)
         ends_in_ns = at_ns + sum(took_ns) - now_ns
-        return self._env.timeout(ends_in_ns) if ends_in_ns > 0 else None
+        return Alarm(self._env, ends_in_ns) if ends_in_ns > 0 else None
 
     def _run_joint(self, op: Collective, key: RendezvousKey, step: Step) -> Steps:
         """Run a collective that other lanes enter as well."""
@@ -293,7 +295,7 @@ class Program:
         Other ranks run nothing, and nothing waits for them.
         """
         self._run_state.tokens.count_op(self.position, step, op)
-        if op.duration_ns.all():
+        if op.duration_ns.item(op.duration_ns.argmin()) > 0:
             return op.ranks, op.duration_ns, None
         places = np.flatnonzero(op.duration_ns)
         return op.ranks[places], op.duration_ns[places], places
@@ -313,9 +315,9 @@ class Program:
             served=places,
             start_ns=start,
             end_ns=end,
-            released_by=np.where(start > now_ns, holder, self._last_row),
+            released_by=self._last_row if isinstance(start, int) else np.where(start > now_ns, holder, self._last_row),
             last=last,
         )
         compute.hold(ranks, np.arange(first, first + ranks.size))
         self._last_row = first + last
-        return self._env.timeout(int(end[last]) - now_ns)
+        return Alarm(self._env, int(end[last]) - now_ns)

@@ -60,7 +60,7 @@ class Recorder:
         self._collectives: list[tuple[int, ...]] = []
         self._ends_ns: list[Sequence[int]] = []
         self._services: list[tuple[int, ...]] = []
-        self._served: list[tuple[IntArray, IntArray, IntArray, NDArray[np.intp] | None]] = []
+        self._served: list[tuple[IntArray | int, IntArray, IntArray | int, NDArray[np.intp] | None]] = []
         self._compute_ops: dict[Compute, int] = {}
         self._collective_ops: dict[Collective, int] = {}
         self._service_ops: dict[Service, int] = {}
@@ -112,14 +112,15 @@ class Recorder:
         contention_ns: tuple[int, ...] = (),
     ) -> int:
         """Note the kernels of `op` one after another on `rank`; return the reference of the last."""
-        microbatch, chunk = step.microbatch, step.chunk
-        number = len(self._end_ns)
+        (stage, lane), number = position, len(self._end_ns)
         known = self._compute_ops.setdefault(op, len(self._compute_ops))
-        self._computes.append((number, known, *position, rank, microbatch, chunk, start_ns, released_by))
+        self._computes.append((number, known, stage, lane, rank, step.microbatch, step.chunk, start_ns, released_by))
         self._took_ns.append(took_ns)
-        if any(contention_ns):
+        if contention_ns and any(contention_ns):
             self._slowed[len(self._took_ns) - 1] = contention_ns
-        return self._note(start_ns + sum(took_ns), KIND_CODE[op.kernels[-1].kind]) + len(took_ns) - 1
+        self._end_ns.append(start_ns + sum(took_ns))
+        self._kind.append(KIND_CODE[op.kernels[-1].kind])
+        return (number << PLACE_BITS) + len(took_ns) - 1
 
     def amend_compute(
         self,
@@ -155,14 +156,14 @@ class Recorder:
         released_by: int,
     ) -> int:
         """Note the transfers of `op`, which ended at `end_ns`; return the reference of the one that ended last."""
-        microbatch, chunk = step.microbatch, step.chunk
+        (stage, lane), number = position, len(self._end_ns)
         known = self._collective_ops.setdefault(op, len(self._collective_ops))
-        self._collectives.append((len(self._end_ns), known, *position, microbatch, chunk, start_ns, released_by))
+        self._collectives.append((number, known, stage, lane, step.microbatch, step.chunk, start_ns, released_by))
         self._ends_ns.append(end_ns)
-        if len(end_ns) == 1:
-            return self._note(end_ns[0], KIND_CODE[op.kind])
-        last_ns = max(end_ns)
-        return self._note(last_ns, KIND_CODE[op.kind]) + end_ns.index(last_ns)
+        last_ns = end_ns[0] if len(end_ns) == 1 else max(end_ns)
+        self._end_ns.append(last_ns)
+        self._kind.append(KIND_CODE[op.kind])
+        return (number << PLACE_BITS) + end_ns.index(last_ns)
 
     def add_service(
         self,
@@ -171,15 +172,16 @@ class Recorder:
         position: tuple[int, int],
         *,
         served: NDArray[np.intp] | None,
-        start_ns: IntArray,
+        start_ns: IntArray | int,
         end_ns: IntArray,
-        released_by: IntArray,
+        released_by: IntArray | int,
         last: int,
     ) -> int:
         """Note expert kernels on the ranks of `op` (at places `served`; None: on all); return the first reference.
 
-        `last` is the place of the one that ended last. Starts and ends are read when the run is over: who knows them
-        only then puts them right in the arrays, and the last with `amend_end`.
+        `last` is the place of the one that ended last. A start or a reference may be of all ranks. Starts and ends are
+        read when the run is over: who knows them only then puts them right in the arrays, and the last with
+        `amend_end`.
         """
         microbatch, chunk = step.microbatch, step.chunk
         known = self._service_ops.setdefault(op, len(self._service_ops))
@@ -280,8 +282,8 @@ class Recorder:
             lane=lane,
             microbatch=microbatch,
             chunk=chunk,
-            start_ns=joined([served[0] for served in self._served], np.int64),
-            released_by=joined([served[2] for served in self._served], np.int64),
+            start_ns=_of_all([served[0] for served in self._served], size),
+            released_by=_of_all([served[2] for served in self._served], size),
             op=op,
             ops=ops,
             size=size,
@@ -289,3 +291,13 @@ class Recorder:
             end_ns=joined([served[1] for served in self._served], np.int64),
             homes=self._homes,
         )
+
+
+def _of_all(values: Sequence[IntArray | int], size: IntArray) -> IntArray:
+    """Return values of entries [E], or arrays of them, for each of the rows that the entries have [E]. Shape [rows]."""
+    rows = np.repeat(whole(value if isinstance(value, int) else -1 for value in values), size)
+    first = np.cumsum(size) - size
+    for number, value in enumerate(values):
+        if not isinstance(value, int):
+            rows[first[number] : first[number] + value.size] = value
+    return rows

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.trace import COLUMNS, KINDS, STREAMS
-from sim.plan.ops import Collective, Service, TimedKernel, Transfer
+from sim.plan.ops import Collective, Service, TimedKernel
 
 __all__ = [
     "KIND_CODE",
@@ -28,6 +28,7 @@ __all__ = [
     "SingleEntries",
     "columns_of",
     "joined",
+    "spread",
     "table_of",
     "whole",
 ]
@@ -42,8 +43,12 @@ PLACE_BITS = 20
 _PLACE = (1 << PLACE_BITS) - 1
 _FLOATS = ("bytes", "flops")
 _DURATION_COMPONENTS = ("imbalance_ns", "contention_ns", "latency_ns")
-_Rows = tuple[IntArray, dict[str, NDArray[Any] | int]]
-"""The entry of each row, and the columns that are not empty."""
+Of = IntArray | slice
+"""The entry of each row, by its place in a table; a slice where each entry has one row."""
+Within = IntArray | int
+"""The place of each row in its entry."""
+_Given = dict[str, NDArray[Any] | int]
+"""The columns of rows that are not empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +65,11 @@ class Entries:
     released_by: IntArray
     """Reference."""
 
-    def labels(self, of: IntArray | slice) -> dict[str, IntArray]:
+    def sizes(self) -> IntArray | None:
+        """Return the number of rows of each entry; None: one each."""
+        return None
+
+    def labels(self, of: Of) -> dict[str, IntArray]:
         """Return the columns that say where and for what, for rows of entries `of`."""
         return {
             "stage": self.stage[of],
@@ -77,10 +86,10 @@ class SingleEntries(Entries):
     columns: dict[str, NDArray[Any]]
     """The other columns of their rows."""
 
-    def rows(self) -> _Rows:
+    def rows(self, of: Of, within: Within) -> _Given:
         """Return the rows."""
-        times = {"start_ns": self.start_ns, "released_by": self.released_by}
-        return self.entry, {**self.labels(slice(None)), **times, **self.columns}
+        del within
+        return {**self.labels(of), "start_ns": self.start_ns, "released_by": self.released_by, **self.columns}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,14 +109,17 @@ class ComputeEntries(Entries):
     contention_ns: IntArray
     """Of which it would not have taken at full speed. Shape [rows]."""
 
-    def rows(self) -> _Rows:
+    def sizes(self) -> IntArray:
+        """Return the number of rows of each entry."""
+        return self.size
+
+    def rows(self, of: Of, within: Within) -> _Given:
         """Return the rows."""
-        of, within = _spread(self.size)
-        kernel, first = self.first[of] + within, np.flatnonzero(within == 0)
-        sums = np.append(0, np.cumsum(self.took_ns))
-        end_ns = self.start_ns[of] + sums[1:] - sums[first][of]
+        kernel, sums = self.first[of] + within, np.cumsum(self.took_ns)
+        first = np.cumsum(self.size) - self.size
+        end_ns = (self.start_ns - (sums[first] - self.took_ns[first]))[of] + sums
         mean_ns = whole(timed.mean_ns for timed in self.kernels)[kernel]
-        return self.entry[of], {
+        return {
             **self.labels(of),
             "rank": self.rank[of],
             "stream": STREAM_CODE["compute"],
@@ -133,27 +145,32 @@ class CollectiveEntries(Entries):
     end_ns: IntArray
     """Shape [rows]."""
 
-    def rows(self) -> _Rows:
+    def sizes(self) -> IntArray:
+        """Return the number of rows of each entry."""
+        return whole(len(op.transfers) for op in self.ops)[self.op]
+
+    def rows(self, of: Of, within: Within) -> _Given:
         """Return the rows."""
-        op, ops = self.op, self.ops
+        op, ops = self.op[of], self.ops
         num_transfers = whole(len(op_.transfers) for op_ in ops)
-        of, within = _spread(num_transfers[op])
-        transfer = (np.cumsum(num_transfers) - num_transfers)[op][of] + within
-        transfers: list[Transfer] = [transfer_ for op_ in ops for transfer_ in op_.transfers]
-        figures = table_of([(t.group, t.latency_ns, t.alone_ns, t.imbalance_ns) for t in transfers], 4)
-        group, latency_ns, alone_ns, imbalance_ns = figures[:, transfer]
+        transfers = {id(transfer): transfer for op_ in ops for transfer in op_.transfers}  # many ops have the same ones
+        number = dict(zip(transfers, range(len(transfers)), strict=True))
+        numbers = whole(number[id(transfer)] for op_ in ops for transfer in op_.transfers)
+        transfer = numbers[(np.cumsum(num_transfers) - num_transfers)[op] + within]
+        figures = table_of([(t.group, t.latency_ns, t.alone_ns, t.imbalance_ns) for t in transfers.values()], 4)
+        group, latency_ns, alone_ns, imbalance_ns = np.take(figures, transfer, axis=1)
         flows_ns = self.end_ns - self.start_ns[of] - latency_ns  # up to 1 ns less than alone: see the network's ends
         contention_ns = np.maximum(0, flows_ns - alone_ns)
         stream = whole(STREAM_CODE["comm" if op_.stream is None else "async"] for op_ in ops)
-        return self.entry[of], {
+        return {
             **self.labels(of),
             "group": group,
-            "stream": stream[op][of],
-            "kind": whole(KIND_CODE[op_.kind] for op_ in ops)[op][of],
-            "layer": whole(op_.layer for op_ in ops)[op][of],
+            "stream": stream[op],
+            "kind": whole(KIND_CODE[op_.kind] for op_ in ops)[op],
+            "layer": whole(op_.layer for op_ in ops)[op],
             "start_ns": self.start_ns[of],
             "end_ns": self.end_ns,
-            "bytes": np.array([t.total_bytes for t in transfers], dtype=np.float64)[transfer],
+            "bytes": np.array([t.total_bytes for t in transfers.values()], dtype=np.float64)[transfer],
             "released_by": self.released_by[of],
             "imbalance_ns": np.minimum(imbalance_ns, flows_ns - contention_ns),
             "contention_ns": contention_ns,
@@ -178,30 +195,35 @@ class ServiceEntries(Entries):
     homes: IntArray
     """Stage and lane of each rank. Shape [2, ranks]."""
 
-    def rows(self) -> _Rows:
+    def sizes(self) -> IntArray:
+        """Return the number of rows of each entry."""
+        return self.size
+
+    def rows(self, of: Of, within: Within) -> _Given:
         """Return the rows."""
-        of, ops = np.repeat(np.arange(self.op.size), self.size), self.ops
+        del within
+        op, ops = self.op[of], self.ops
         num_ranks = whole(service.ranks.size for service in ops)
-        at = (np.cumsum(num_ranks) - num_ranks)[self.op][of] + self.place
+        at = (np.cumsum(num_ranks) - num_ranks)[op] + self.place
         rank = joined([service.ranks for service in ops], np.int64)[at]
         duration_ns = joined([service.duration_ns for service in ops], np.int64)[at]
         home_stage, home_lane = self.homes[:, rank]
         is_foreign = (home_stage != self.stage[of]) | (home_lane != self.lane[of])
         mean_ns = _means([service.duration_ns for service in ops])
-        return self.entry[of], {
+        return {
             "stage": home_stage,
             "lane": home_lane,
             "rank": rank,
             "stream": np.where(is_foreign, STREAM_CODE["foreign"], STREAM_CODE["compute"]),
-            "kind": whole(KIND_CODE[service.kind] for service in ops)[self.op][of],
+            "kind": whole(KIND_CODE[service.kind] for service in ops)[op],
             "microbatch": self.microbatch[of],
             "chunk": self.chunk[of],
-            "layer": whole(service.layer for service in ops)[self.op][of],
+            "layer": whole(service.layer for service in ops)[op],
             "start_ns": self.start_ns,
             "end_ns": self.end_ns,
             "flops": joined([service.flops for service in ops], np.float64)[at],
             "released_by": self.released_by,
-            "imbalance_ns": np.maximum(0, duration_ns - mean_ns[self.op][of]),
+            "imbalance_ns": np.maximum(0, duration_ns - mean_ns[op]),
             "contention_ns": self.end_ns - self.start_ns - duration_ns,
         }
 
@@ -210,28 +232,34 @@ def columns_of(
     tables: Sequence[SingleEntries | ComputeEntries | CollectiveEntries | ServiceEntries], num_entries: int
 ) -> tuple[Columns, IntArray]:
     """Return the columns of all rows in the order of their entries, and the first row of each entry."""
-    made = [table.rows() for table in tables if table.entry.size]
-    sizes = [np.bincount(of, minlength=num_entries) for of, _ in made]
-    size = np.add.reduce(sizes) if sizes else np.zeros(num_entries, dtype=np.int64)
+    tables = [table for table in tables if table.entry.size]
+    sizes = [table.sizes() for table in tables]
+    size = np.zeros(num_entries, dtype=np.int64)
+    for table, own in zip(tables, sizes, strict=True):
+        size[table.entry] = 1 if own is None else own
     first = np.cumsum(size) - size
-    columns: dict[str, NDArray[Any]] = {name: _empty_column(name, int(size.sum())) for name in COLUMNS}
-    for (of, given), own in zip(made, sizes, strict=True):  # rows of one entry stand together and in order
-        row = np.arange(of.size) + (first - np.cumsum(own) + own)[of]
-        for name, values in given.items():
+    columns = _empty_columns(int(size.sum()))
+    for table, own in zip(tables, sizes, strict=True):
+        of, within = spread(own)
+        row = first[table.entry[of]] + within
+        for name, values in table.rows(of, within).items():
             columns[name][row] = values
-    reference = columns["released_by"]
+    reference, base_ns = columns["released_by"], columns["base_ns"]
     if first.size:
-        columns["released_by"] = np.where(reference < 0, -1, first[reference >> PLACE_BITS] + (reference & _PLACE))
-    spent = columns["imbalance_ns"] + columns["contention_ns"] + columns["latency_ns"]
-    columns["base_ns"] = columns["end_ns"] - columns["start_ns"] - spent
+        reference[:] = np.where(reference < 0, -1, first[reference >> PLACE_BITS] + (reference & _PLACE))
+    np.subtract(columns["end_ns"], columns["start_ns"], out=base_ns)
+    for name in _DURATION_COMPONENTS:
+        base_ns -= columns[name]
     return columns, first
 
 
-def _empty_column(name: str, num_rows: int) -> NDArray[Any]:
-    """Return a column of numbers that are missing, or of no time, no bytes and no FLOPs."""
-    if name in _FLOATS:
-        return np.zeros(num_rows)
-    return np.full(num_rows, 0 if name in _DURATION_COMPONENTS else -1, dtype=np.int64)
+def _empty_columns(num_rows: int) -> dict[str, NDArray[Any]]:
+    """Return columns of numbers that are missing, or no time, no bytes and no FLOPs; those of a type in one block."""
+    names = [name for name in COLUMNS if name not in _FLOATS]
+    numbers = np.empty((len(names), num_rows), dtype=np.int64)
+    numbers[:] = np.array([0 if name in _DURATION_COMPONENTS else -1 for name in names])[:, None]
+    columns = dict(zip((*names, *_FLOATS), (*numbers, *np.zeros((len(_FLOATS), num_rows))), strict=True))
+    return {name: columns[name] for name in COLUMNS}
 
 
 def whole(values: Iterable[int]) -> IntArray:
@@ -256,7 +284,13 @@ def _means(arrays: Sequence[IntArray]) -> IntArray:
     return np.rint(sums / size).astype(np.int64)
 
 
-def _spread(size: IntArray) -> tuple[IntArray, IntArray]:
-    """Give each entry as many rows as its size; return the entry of each row, and the row's place in the entry."""
+def spread(size: IntArray | None) -> tuple[Of, Within]:
+    """Give each entry as many rows as its size (None: one); return the entry of each row, and its place in the entry.
+
+    >>> spread(np.array([2, 1]))
+    (array([0, 0, 1]), array([0, 1, 0]))
+    """
+    if size is None or (size == 1).all():
+        return slice(None), 0
     of = np.repeat(np.arange(size.size), size)
     return of, np.arange(of.size) - np.repeat(np.cumsum(size) - size, size)

@@ -114,8 +114,8 @@ class RankCompute:
     """When each rank is free, and which span holds it until then.
 
     >>> ranks = RankCompute(2)
-    >>> ranks.claim(np.array([0, 1]), np.array([5, 3]), now_ns=10)[1]
-    array([15, 13])
+    >>> ranks.claim(np.array([0, 1]), np.array([5, 3]), now_ns=10)
+    (10, array([15, 13]), -1)
     >>> ranks.claim(np.array([0]), np.array([2]), now_ns=11)[0]  # waits for the first kernel
     array([15])
     """
@@ -124,15 +124,22 @@ class RankCompute:
         self._free_ns = np.zeros(num_ranks, dtype=np.int64)
         self._holder = np.full(num_ranks, -1, dtype=np.int64)
 
-    def claim(self, ranks: Ranks, duration_ns: IntArray, *, now_ns: int) -> tuple[IntArray, IntArray, IntArray]:
+    def claim(
+        self, ranks: Ranks, duration_ns: IntArray, *, now_ns: int
+    ) -> tuple[IntArray, IntArray, IntArray] | tuple[int, IntArray, int]:
         """Queue a kernel on each of `ranks`.
 
         Returns
         -------
         tuple
-            Start, end, and the previous span of the rank (-1 for none). Each of shape [R].
+            Start, end, and the previous span of the rank (-1 for none). Each of shape [R]; where all ranks are free,
+            which is the usual case, a start and no span for all of them.
         """
-        start = np.maximum(self._free_ns[ranks], now_ns)
+        free_ns = self._free_ns[ranks]
+        if free_ns.item(free_ns.argmax()) <= now_ns:
+            self._free_ns[ranks] = end = duration_ns + now_ns
+            return now_ns, end, -1
+        start = np.maximum(free_ns, now_ns)
         end = start + duration_ns
         holder = self._holder[ranks]  # of a slice a view: read it before `hold`
         self._free_ns[ranks] = end

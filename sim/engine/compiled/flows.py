@@ -6,7 +6,8 @@ by one code for both engines, and their results are equal to the last bit.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from operator import itemgetter
+from typing import cast
 
 import numpy as np
 import simpy
@@ -37,22 +38,14 @@ class _KernelEnvironment(Environment):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now_ns = 0
-        self.made: list[tuple[int, int, int]] = []
-        """Time, priority and number of each event that was made since the last call of the kernel."""
         self.events: dict[int, simpy.Event] = {}
-        self._next = 0
 
-    @property
-    def now(self) -> int:
-        """Time since the start of the run, in nanoseconds."""
-        return self.now_ns
-
-    def schedule(self, event: simpy.Event, priority: Any = 1, delay: Any = 0) -> None:  # noqa: ANN401  # as in SimPy
-        """Let the kernel make an event."""
-        self.made.append((self.now_ns + delay, priority, self._next))
-        self.events[self._next] = event
-        self._next += 1
+    def take_made(self) -> list[tuple[int, int, int]]:
+        """Return time, priority and number of each event that was made since the last call, in their order."""
+        made = sorted(self._queue, key=itemgetter(2))
+        self._queue.clear()
+        self.events.update({number: event for _, _, number, event in made})
+        return [(at_ns, priority, number) for at_ns, priority, number, _ in made]  # type: ignore[misc]  # all are ints
 
 
 class KernelFlows(FlowNetwork):
@@ -76,7 +69,7 @@ class KernelFlows(FlowNetwork):
             A transfer uses a link without capacity.
         """
         env, what = self._kernel, int(m[at.WHAT])
-        env.now_ns = int(m[at.NOW])
+        env.now = int(m[at.NOW])
         kind, argument = what & ((1 << at.KIND_BITS) - 1), what >> at.KIND_BITS
         if kind == at.FLOWS_START:
             self._start(m, argument)
@@ -84,14 +77,13 @@ class KernelFlows(FlowNetwork):
             event = env.events.pop(argument)
             for callback in event.callbacks or ():
                 callback(event)
-        first = int(m[at.TO_MAKE])
-        for i, (at_ns, priority, number) in enumerate(env.made):
+        first, made = int(m[at.TO_MAKE]), env.take_made()
+        for i, (at_ns, priority, number) in enumerate(made):
             m[first + 3 * i], m[first + 3 * i + 1], m[first + 3 * i + 2] = at_ns, priority, number
-        m[at.NUM_TO_MAKE] = len(env.made)
+        m[at.NUM_TO_MAKE] = len(made)
         first = int(m[at.ENDED_PLACE])
         m[first : first + len(self._to_end)] = self._to_end
         m[at.NUM_TO_END] = len(self._to_end)
-        env.made.clear()
         self._to_end.clear()
 
     # ---- private -------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """What the kernel has written down, as the columns of a trace, as what links carried, and as counts of tokens."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import cast
 
@@ -20,6 +19,7 @@ from sim.engine.rows import (
     ServiceEntries,
     SingleEntries,
     columns_of,
+    spread,
     table_of,
     whole,
 )
@@ -32,36 +32,19 @@ from workloads.schedules import Step
 __all__ = ["Record"]
 
 IntArray = NDArray[np.int64]
-_ENTRY_COLUMNS = (
-    at.ENTRY_TYPE,
-    at.ENTRY_OP,
-    at.ENTRY_POSITION,
-    at.ENTRY_SIDE,
-    at.ENTRY_START,
-    at.ENTRY_END,
-    at.ENTRY_KIND,
-    at.ENTRY_BY,
-    at.ENTRY_RANK,
-    at.ENTRY_X,
-    at.ENTRY_Y,
-)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Selected:
-    """Entries of some types. Each column has shape [E]."""
+    """Entries of one type."""
 
-    entry: IntArray
-    op: IntArray
-    position: IntArray
-    side: IntArray
-    start_ns: IntArray
-    end_ns: IntArray
-    kind: IntArray
-    released_by: IntArray
-    rank: IntArray
-    x: IntArray
-    y: IntArray
+    def __init__(self, memory: Memory, types: IntArray, type_: int) -> None:
+        self._memory, self._num_entries = memory, types.size
+        self.entry = np.flatnonzero(types == type_)
+        """Number of each. Shape [E]."""
+
+    def __getitem__(self, name: int) -> IntArray:
+        """Return a column of the record. Shape [E]."""
+        return self._memory.column(name, self._num_entries)[self.entry]
 
 
 class Record:
@@ -70,17 +53,12 @@ class Record:
     def __init__(self, plan: KeptPlan, arrays: ArrayPlan, memory: Memory) -> None:
         self._plan, self._arrays, self._memory = plan, arrays, memory
         self._stage, self._lane = np.array(arrays.positions, dtype=np.int64).reshape(-1, 2).T
+        self._lane_ranks = plan.lane_ranks[self._stage, self._lane]
         self._num_entries = int(memory.m[at.NUM_ENTRIES])
 
     def rows(self) -> tuple[Columns, IntArray]:
         """Return the columns of all rows, and the numbers of the rows of transfers that lanes make together."""
-        columns = {name: self._memory.column(name, self._num_entries) for name in _ENTRY_COLUMNS}
-        types = columns[at.ENTRY_TYPE]
-
-        def select(type_: int) -> _Selected:
-            entry = np.flatnonzero(types == type_)
-            return _Selected(entry, *(columns[name][entry] for name in _ENTRY_COLUMNS[1:]))
-
+        types = self._memory.column(at.ENTRY_TYPE, self._num_entries)
         make: dict[int, Callable[[_Selected], SingleEntries | ComputeEntries | CollectiveEntries | ServiceEntries]] = {
             **{type_: partial(self._singles, type_) for type_ in range(at.COMPUTE_ENTRY)},
             at.COMPUTE_ENTRY: self._computes,
@@ -88,7 +66,9 @@ class Record:
             at.SERVICE_ENTRY: self._services,
         }
         there = np.bincount(types, minlength=at.SERVICE_ENTRY + 1)
-        tables = [make_table(select(type_)) for type_, make_table in make.items() if there[type_]]
+        tables = [
+            make_table(_Selected(self._memory, types, type_)) for type_, make_table in make.items() if there[type_]
+        ]
         rows, first = columns_of(tables, self._num_entries)
         return rows, first[types == at.JOINT_ENTRY]
 
@@ -143,28 +123,29 @@ class Record:
 
     def _common(self, of: _Selected, visits: IntArray | None = None) -> dict[str, IntArray]:
         """Return what entries of all kinds have; microbatch and chunk are those of their sides, unless given."""
-        microbatch, chunk = (self._visits_of_sides if visits is None else visits)[:, of.side]
+        visits, position = self._visits_of_sides if visits is None else visits, of[at.ENTRY_POSITION]
+        microbatch, chunk = np.take(visits, of[at.ENTRY_SIDE], axis=1)
         return {
             "entry": of.entry,
-            "stage": self._stage[of.position],
-            "lane": self._lane[of.position],
+            "stage": self._stage[position],
+            "lane": self._lane[position],
             "microbatch": microbatch,
             "chunk": chunk,
-            "start_ns": of.start_ns,
-            "released_by": of.released_by,
+            "start_ns": of[at.ENTRY_START],
+            "released_by": of[at.ENTRY_BY],
         }
 
     def _singles(self, type_: int, of: _Selected) -> SingleEntries:
         """Return entries of one row: passes, waits, sends, or transfers that lanes make together."""
         is_of_pass = type_ in (at.PASS_ENTRY, at.SEND_ENTRY)
         common = self._common(of, _visits(self._arrays.passes) if is_of_pass else None)
-        columns: dict[str, NDArray[np.generic]] = {"kind": of.kind, "end_ns": of.end_ns}
+        columns: dict[str, NDArray[np.generic]] = {"kind": of[at.ENTRY_KIND], "end_ns": of[at.ENTRY_END]}
         if type_ == at.JOINT_ENTRY:
             columns |= self._joint_columns(of)
         elif type_ == at.AWAIT_ENTRY:
             columns |= {
                 "stream": np.full(of.entry.size, STREAM_CODE["await"]),
-                "layer": self._layers(self._arrays.ops)[of.op],
+                "layer": self._layers(self._arrays.ops)[of[at.ENTRY_OP]],
             }
         elif type_ == at.PASS_ENTRY:
             columns["stream"] = np.full(of.entry.size, STREAM_CODE["pass"])
@@ -173,27 +154,27 @@ class Record:
         return SingleEntries(**common, columns=columns)
 
     def _send_columns(self, of: _Selected) -> dict[str, NDArray[np.generic]]:
-        sends = self._arrays.sends
-        stream = whole(STREAM_CODE["comm" if send.blocks else "p2p"] for send in sends)
-        latency_ns = whole(send.transfer.latency_ns for send in sends)[of.x]
-        alone_ns = whole(send.transfer.alone_ns for send in sends)[of.x]
+        sends, send = self._arrays.sends, of[at.ENTRY_X]
+        stream = whole(STREAM_CODE["comm" if of_pass.blocks else "p2p"] for of_pass in sends)
+        latency_ns = whole(of_pass.transfer.latency_ns for of_pass in sends)[send]
+        alone_ns = whole(of_pass.transfer.alone_ns for of_pass in sends)[send]
         return {
-            "stream": stream[of.x],
-            "bytes": np.array([send.transfer.total_bytes for send in sends], dtype=np.float64)[of.x],
-            "contention_ns": np.maximum(0, of.end_ns - of.start_ns - latency_ns - alone_ns),
+            "stream": stream[send],
+            "bytes": np.array([of_pass.transfer.total_bytes for of_pass in sends], dtype=np.float64)[send],
+            "contention_ns": np.maximum(0, of[at.ENTRY_END] - of[at.ENTRY_START] - latency_ns - alone_ns),
             "latency_ns": latency_ns,
         }
 
     def _joint_columns(self, of: _Selected) -> dict[str, NDArray[np.generic]]:
         transfers, ops = self._arrays.transfers, self._arrays.ops
-        number = self._memory.column(at.PLACE_TRANSFER)[of.x]
+        number, op = self._memory.column(at.PLACE_TRANSFER)[of[at.ENTRY_X]], of[at.ENTRY_OP]
         stream = whole(
             STREAM_CODE["async" if isinstance(op, Collective) and op.stream is not None else "comm"] for op in ops
         )
         latency_ns, alone_ns = (
             whole(getattr(transfer, name) for transfer in transfers)[number] for name in ("latency_ns", "alone_ns")
         )
-        flows_ns = of.end_ns - of.start_ns - latency_ns
+        flows_ns = of[at.ENTRY_END] - of[at.ENTRY_START] - latency_ns
         contention_ns = np.maximum(0, flows_ns - alone_ns)
         home = np.full(int(self._plan.lane_ranks.max()) + 1, -1)
         for position, place in enumerate(self._arrays.positions):
@@ -202,9 +183,9 @@ class Record:
         num_bytes = np.array([transfer.total_bytes for transfer in transfers], dtype=np.float64)[number]
         return {
             "group": whole(transfer.group for transfer in transfers)[number],
-            "stream": stream[of.op],
-            "layer": self._layers(ops)[of.op],
-            "bytes": np.where(owner == of.position, num_bytes, 0.0),
+            "stream": stream[op],
+            "layer": self._layers(ops)[op],
+            "bytes": np.where(owner == of[at.ENTRY_POSITION], num_bytes, 0.0),
             "imbalance_ns": np.minimum(
                 whole(transfer.imbalance_ns for transfer in transfers)[number], flows_ns - contention_ns
             ),
@@ -217,25 +198,25 @@ class Record:
 
     def _computes(self, of: _Selected) -> ComputeEntries:
         """Return entries of kernels."""
-        ops = self._arrays.ops
+        memory, ops = self._memory, self._arrays.ops
         kernels = [kernel for op in ops if isinstance(op, Compute) for kernel in op.kernels]
-        size = of.y - of.x
-        place = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
-        took_ns = self._memory.column(at.KERNEL_NS)[np.repeat(of.x, size) + place]
+        op, rank, begin, end = (of[name] for name in (at.ENTRY_OP, at.ENTRY_RANK, at.ENTRY_X, at.ENTRY_Y))
+        of_row, within = spread(end - begin)
+        took_ns = memory.column(at.KERNEL_NS)[begin[of_row] + within]
         contention_ns = np.zeros(took_ns.size, dtype=np.int64)
-        first = np.cumsum(size) - size
-        is_other = of.rank != self._memory.column(at.OP_SLOWEST)[of.op]  # the rank that ends last: not the op's slowest
-        is_other &= self._memory.column(at.OP_DURATIONS)[of.op] >= 0
+        first = np.cumsum(end - begin) - (end - begin)
+        is_other = rank != memory.column(at.OP_SLOWEST)[op]  # the rank that ends last: not the op's slowest
+        is_other &= memory.column(at.OP_DURATIONS)[op] >= 0
         for number in np.flatnonzero(is_other).tolist():
             at_row = int(first[number])
-            for i, kernel in enumerate(kernels[int(of.x[number]) : int(of.y[number])]):
-                took_ns[at_row + i] = kernel.duration_ns[of.rank[number]]
+            for i, kernel in enumerate(kernels[int(begin[number]) : int(end[number])]):
+                took_ns[at_row + i] = kernel.duration_ns[rank[number]]
         self._slow_down(of, took_ns, contention_ns, first)
         return ComputeEntries(
             **self._common(of),
-            rank=self._plan.lane_ranks[self._stage[of.position], self._lane[of.position], of.rank],
-            first=of.x,
-            size=size,
+            rank=self._lane_ranks[of[at.ENTRY_POSITION], rank],
+            first=begin,
+            size=end - begin,
             kernels=kernels,
             took_ns=took_ns,
             contention_ns=contention_ns,
@@ -245,6 +226,9 @@ class Record:
         """Write the time that kernels took while transfers took SMs, where speeds have changed."""
         memory, num_sms = self._memory, self._plan.num_sms
         num = int(memory.m[at.NUM_SPEEDS])
+        if num == 0:
+            return
+        starts, ends, sizes = of[at.ENTRY_START], of[at.ENTRY_END], of[at.ENTRY_Y] - of[at.ENTRY_X]
         entries, since_ns, work, speed = (
             memory.column(name, num) for name in (at.SPEED_ENTRY, at.SPEED_SINCE, at.SPEED_WORK, at.SPEED_NOW)
         )
@@ -252,9 +236,9 @@ class Record:
         number_of = dict(zip(of.entry.tolist(), range(of.entry.size), strict=True))
         for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             number = number_of[int(entries[low])]
-            start_ns, row, size = int(of.start_ns[number]), int(first[number]), int(of.y[number] - of.x[number])
+            start_ns, row, size = int(starts[number]), int(first[number]), int(sizes[number])
             full_ns = took_ns[row : row + size].tolist()
-            if int(of.end_ns[number]) - start_ns == sum(full_ns):
+            if int(ends[number]) - start_ns == sum(full_ns):
                 continue
             segments = [
                 (max(since, start_ns), left, at_speed)
@@ -270,12 +254,12 @@ class Record:
         """Return entries of transfers of a lane alone."""
         ops = self._arrays.ops
         number = np.cumsum([isinstance(op, Collective) for op in ops]) - 1
-        place = np.repeat(of.x, of.y) + np.arange(int(of.y.sum())) - np.repeat(np.cumsum(of.y) - of.y, of.y)
+        of_row, within = spread(of[at.ENTRY_Y])
         return CollectiveEntries(
             **self._common(of),
-            op=number[of.op] if of.op.size else of.op,
+            op=number[of[at.ENTRY_OP]],
             ops=[op for op in ops if isinstance(op, Collective)],
-            end_ns=self._memory.column(at.PLACE_END)[place],
+            end_ns=self._memory.column(at.PLACE_END)[of[at.ENTRY_X][of_row] + within],
         )
 
     def _services(self, of: _Selected) -> ServiceEntries:
@@ -293,9 +277,9 @@ class Record:
             **common,
             start_ns=memory.column(at.SERVED_START, num),
             released_by=memory.column(at.SERVED_BY, num),
-            op=number[of.op] if of.op.size else of.op,
+            op=number[of[at.ENTRY_OP]],
             ops=services,
-            size=of.y,
+            size=of[at.ENTRY_Y],
             place=memory.column(at.SERVED_RANK, num),
             end_ns=memory.column(at.SERVED_END, num),
             homes=homes,

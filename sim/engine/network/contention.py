@@ -10,10 +10,11 @@ means is the network's:
     sim.engine.network.fluid     a rate for each transfer
     sim.engine.network.flows     each flow of the transfers to its end
 
-Links are bits of integers (`sim.engine.network.linkset`), so that two sets of links meet where an `&` is not 0.
+Sets of links are bits of integers (`sim.engine.network.linkset`): two of them meet where their `&` is not 0.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import or_
@@ -24,7 +25,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
-from sim.engine.network.linkset import BusyLinks, LinkSet, LinkUsers
+from sim.engine.network.linkset import LinkSet, LinkUsers, link_set, link_users
 from sim.engine.network.linkuse import TransferLog
 from sim.engine.trace import LinkUse
 from sim.errors import SimulationError
@@ -140,11 +141,12 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         self._capacity, self._names, self._meets_on, self._count = capacity, link_names, meets_on, count
         self._column = np.cumsum(meets_on) - 1  # of a link among those on which transfers meet
         self._places: dict[bytes | SharedLinks, _Place] = {}
+        self._place_of_links: dict[int, tuple[NDArray[np.intp], _Place]] = {}  # by the identity of an array of links
         self._place_of: dict[Transfer, _Place] = {}
-        self._busy = BusyLinks(LinkSet.of(np.flatnonzero(capacity <= 0)))  # without capacity they are never free
-        self._components = LinkUsers[Component[_M, _S]]()
+        self._busy = link_set(np.flatnonzero(capacity <= 0), capacity.size)  # without capacity they are never free
+        self._components: LinkUsers[Component[_M, _S]] = link_users(capacity.size)
         self._stale: list[Component[_M, _S]] = []
-        self._log = log
+        self._log, self._ended = log, list[Transfer]()
         self.occupancy: Occupancy = NoOccupancy()
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
@@ -163,14 +165,17 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
 
     def link_use(self, *, with_timeline: bool = True) -> LinkUse:
         """Return what the links have carried so far."""
+        self._log_ended()
         return self._log.summary(with_timeline=with_timeline)
 
     def num_ended(self) -> dict[Transfer, int]:
         """Return how often each transfer has ended."""
+        self._log_ended()
         return self._log.num_ended()
 
     def forget(self) -> None:
         """Forget what the links have carried."""
+        self._ended.clear()
         self._log.clear()
 
     # ---- what solving means --------------------------------------------------------------------------------------
@@ -193,24 +198,27 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         """Make one component of `members` and `components`, to be solved when all that starts now has started."""
         for component in components:
             self._advance(component)
-            self._components.remove(component)
-            self._busy.remove(component.links)  # of those that have ended too
+            self._remove(component)
             component.alarm, component.is_stale = None, False
             members = [*component.members, *members]
         self._mark(self._add_component(members, reduce(or_, [member.links for member in members])))
 
     def _add_component(self, members: list[_M], links: LinkSet) -> Component[_M, _S]:
         component: Component[_M, _S] = Component(members, links, self._env.now)
-        self._components.add(component)
-        self._busy.add(links)
+        self._components[component] = None
+        self._busy |= links
         return component
+
+    def _remove(self, component: Component[_M, _S]) -> None:
+        del self._components[component]
+        self._busy ^= component.links  # those of members that have ended too
 
     def _mark(self, component: Component[_M, _S]) -> None:
         """Let a component be solved again."""
         component.alarm = None
         if component.is_stale:
             return
-        if self._is_eager and not self._stale and self._env.peek() > self._env.now:  # nothing else starts now
+        if self._is_eager and not self._stale and self._env.is_last_of_now:
             self._solve_one(component)
             return
         component.is_stale = True
@@ -230,8 +238,9 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         if component.is_whole and self._is_eager:
             self._share(component)
             return
-        self._components.remove(component)
-        self._busy.remove(component.links)
+        self._remove(component)
+        if not component.members:
+            return
         for members, links in _components_of(component.members):
             self._share(self._add_component(members, links))
 
@@ -241,12 +250,17 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         transfer = batch.transfers[position]
         self.bytes_received += transfer.total_bytes if self._count is None else self._bytes_of_all(transfer)
         batch.end_ns[position] = self._env.now
-        self._log.end(transfer)
+        self._ended.append(transfer)
         if transfer.num_sms:
             self.occupancy.end(transfer)
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()
+
+    def _log_ended(self) -> None:
+        for transfer, count in Counter(self._ended).items():
+            self._log.end(transfer, count)
+        self._ended.clear()
 
     def _place(self, transfer: Transfer) -> _Place:
         """Return the links of a transfer; most exchanges of a group use the same ones."""
@@ -259,13 +273,20 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
 
     def _find_place(self, transfer: Transfer) -> _Place:
         load = transfer.load
-        key = load.shared if isinstance(load, SharedLoad) else load.links.tobytes()
+        known = self._place_of_links.get(id(load.links))
+        if known is not None:
+            return known[1]
+        links = load.links
+        key = load.shared if isinstance(load, SharedLoad) else links.tobytes()
         place = self._places.get(key)
         if place is None:
-            links = load.links
             narrow, capacity = np.flatnonzero(self._meets_on[links]), self._capacity[links]
             columns, is_dead = self._column[links[narrow]], bool((capacity <= 0).any())
-            place = self._places[key] = _Place(LinkSet.of(links[narrow]), is_dead, capacity, narrow, columns)
+            meets_on = link_set(links[narrow], self._capacity.size)
+            place = self._places[key] = _Place(meets_on, is_dead, capacity, narrow, columns)
+        if len(self._place_of_links) >= _KNOWN:
+            self._place_of_links.clear()
+        self._place_of_links[id(links)] = links, place  # with the array: no other can have its identity
         return place
 
     def _bytes_of_all(self, transfer: Transfer) -> float:
@@ -275,8 +296,13 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
 
 def _components_of(members: list[_M]) -> list[tuple[list[_M], LinkSet]]:
     """Return the members that share links, directly or over others, with the links of each component."""
-    if len(members) == 1:  # the usual case
+    if len(members) == 1:
         return [(members, members[0].links)]
+    if len(members) == 2:
+        first, second = members
+        if first.links & second.links:
+            return [(members, first.links | second.links)]
+        return [([first], first.links), ([second], second.links)]
     components: list[tuple[list[_M], LinkSet]] = []
     for member in members:
         links, together, apart = member.links, [member], []

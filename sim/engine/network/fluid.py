@@ -27,7 +27,7 @@ import math
 from collections.abc import Sequence
 from functools import partial, reduce
 from operator import or_
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import simpy
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import Alarm, Clock
 from sim.engine.network.contention import Batch, Component, ContentionNetwork, Member, refuse_dead_links
-from sim.engine.network.linkset import BusyLinks, LinkSet, LinkUsers
+from sim.engine.network.linkset import LinkSet, LinkUsers, link_set, link_users
 from sim.engine.network.linkuse import LinkLog
 from sim.engine.network.maxmin import bounded_rows, few_max_min_rates
 from sim.plan.folding import Folding
@@ -55,14 +55,17 @@ _DENSE: Final = 1024
 """Links up to which a row has all of them: with more, rows are cut to the links of their component."""
 
 
-class _Row(NamedTuple):
+class _Row:
     """Seconds that links need for a byte of each of a transfer's flows."""
 
-    each: FloatArray
-    """On each link of the cluster that can saturate; in a large cluster, on each of `columns` alone. Shape [F]."""
-    columns: NDArray[np.intp] | None
-    busiest: float
-    """On the link that takes longest, its own bound among them: a byte of each flow when nothing else flows."""
+    __slots__ = ("busiest", "columns", "each")
+
+    def __init__(self, each: FloatArray, columns: NDArray[np.intp] | None, busiest: float) -> None:
+        self.each = each
+        """On each link of the cluster that can saturate; in a large cluster, on each of `columns` alone. Shape [F]."""
+        self.columns = columns
+        self.busiest = busiest
+        """On the link that takes longest, its own bound among them: a byte of each flow when nothing else flows."""
 
 
 class _Alone:
@@ -85,14 +88,8 @@ class _Member(Member):
         self.row, self.remaining, self.rate = row, remaining, 0.0
 
 
-class _Rates(NamedTuple):
-    """The solution of a component."""
-
-    transfers: tuple[Transfer, ...]
-    each: list[float]
-    """Of each transfer, bytes/s per flow."""
-
-
+_Rates = tuple[tuple[Transfer, ...], Sequence[float] | None]
+"""The solution of a component: its transfers, and the rate per flow of each, in bytes/s (None: that of one alone)."""
 _Component = Component[_Member, _Rates]
 
 
@@ -122,26 +119,37 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         super().__init__(clock, capacity, link_names, log, meets_on=holds, count=count)
         self.num_solves = 0
         self._num_columns = int(holds.sum())  # of a row with all links
-        self._alone = LinkUsers[_Alone]()
+        self._alone: LinkUsers[_Alone] = link_users(capacity.size)
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
         self._groups: dict[tuple[Transfer, ...], list[_Group]] = {}
         self._has_bounds = False
         self._rows: dict[Transfer, _Row] = {}
 
     def _wait_latencies(self, batch: Batch) -> None:
-        now_ns = batch.start_ns
-        for positions, links, latency_ns, alone_ns in self._groups_of_equal_time(batch.transfers):
-            if links is not None and not self._busy & links:
-                self._go_alone(_Alone(batch, positions, links, now_ns + latency_ns), latency_ns + alone_ns)
-            else:
-                for position in positions:
-                    Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, position))
+        transfers = batch.transfers
+        if len(transfers) == 1:
+            transfer = transfers[0]
+            links = (self._place_of.get(transfer) or self._place(transfer)).links
+            self._wait_latency(batch, (0,), links, transfer.latency_ns, transfer.alone_ns)
+            return
+        for group in self._groups_of_equal_time(transfers):
+            self._wait_latency(batch, *group)
+
+    def _wait_latency(
+        self, batch: Batch, positions: Sequence[int], links: LinkSet | None, latency_ns: int, alone_ns: int
+    ) -> None:
+        """Set the alarm at which transfers of equal time end, where nobody uses their links; else start to flow."""
+        if links is not None and not self._busy & links:
+            self._go_alone(_Alone(batch, positions, links, batch.start_ns + latency_ns), latency_ns + alone_ns)
+            return
+        for position in positions:
+            Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, position))
 
     # ---- alone ---------------------------------------------------------------------------------------------------
 
     def _go_alone(self, alone: _Alone, ends_in_ns: int) -> None:
-        self._busy.add(alone.links)
-        self._alone.add(alone)
+        self._busy |= alone.links
+        self._alone[alone] = None
         alone.alarm = Alarm(self._env, ends_in_ns, partial(self._end_alone, alone))
 
     def _end_alone(self, alone: _Alone, event: simpy.Event) -> None:
@@ -153,8 +161,8 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
 
     def _leave_alone(self, alone: _Alone) -> None:
         alone.alarm = None
-        self._alone.remove(alone)
-        self._busy.remove(alone.links)
+        del self._alone[alone]
+        self._busy ^= alone.links
         if alone.since_ns < self._env.now:
             transfers = alone.batch.transfers
             if len(alone.positions) < len(transfers):
@@ -166,20 +174,14 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
     def _start_to_flow(self, batch: Batch, position: int, _: simpy.Event) -> None:
         """Let a transfer flow after its latency, alone or with the transfers that it meets."""
         transfer, now_ns = batch.transfers[position], self._env.now
-        place = self._place(transfer)
+        place = self._place_of.get(transfer) or self._place(transfer)
         links = place.links
         if place.is_dead:
             refuse_dead_links(transfer, self._capacity, self._names, now_ns)
-        is_met = self._busy & links
-        met = self._alone.meeting(links) if is_met else []
-        components = self._components.meeting(links) if is_met else []
-        for alone in met:
-            self._leave_alone(alone)
-        flowing = [alone for alone in met if alone.since_ns <= now_ns]
-        for alone in met:
-            if alone.since_ns > now_ns:  # it has not begun to flow: it joins when it does
-                for other in alone.positions:
-                    Alarm(self._env, alone.since_ns - now_ns, partial(self._start_to_flow, alone.batch, other))
+        flowing: list[_Alone] = []
+        components: list[_Component] = []
+        if self._busy & links:
+            flowing, components = self._leave_met(links), self._components.meeting(links)
         if not flowing and not components:
             self._go_alone(_Alone(batch, (position,), links, now_ns), transfer.alone_ns)
             return
@@ -188,6 +190,17 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
             self._add(components[0], member, links)
         else:
             self._merge([*self._absorbed(flowing), member], components)
+
+    def _leave_met(self, links: LinkSet) -> list[_Alone]:
+        """Take those that are alone on any of `links` off theirs; return those that flow by now."""
+        met, now_ns = self._alone.meeting(links), self._env.now
+        for alone in met:
+            self._leave_alone(alone)
+        for alone in met:
+            if alone.since_ns > now_ns:  # it has not begun to flow: it joins when it does
+                for other in alone.positions:
+                    Alarm(self._env, alone.since_ns - now_ns, partial(self._start_to_flow, alone.batch, other))
+        return [alone for alone in met if alone.since_ns <= now_ns]
 
     def _absorbed(self, alone: Sequence[_Alone]) -> list[_Member]:
         """Return transfers that were alone as members of a component, with what is left of them."""
@@ -207,7 +220,7 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         self._advance(component)
         component.members.append(member)
         self._components.extend(component, links)
-        self._busy.add(links)
+        self._busy |= links
         self._mark(component)
 
     # ---- components ----------------------------------------------------------------------------------------------
@@ -218,7 +231,7 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         elapsed_ns = now_ns - component.since_ns
         if elapsed_ns and component.solution:
             transfers, rates = component.solution
-            self._log.add(component.since_ns, now_ns, transfers, rates if len(rates) > 1 else None)
+            self._log.add(component.since_ns, now_ns, transfers, rates)
             for member in component.members:
                 member.remaining -= member.rate * elapsed_ns * 1e-9
         component.since_ns = now_ns
@@ -226,35 +239,43 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
     def _share(self, component: _Component) -> None:
         """Find the rates of a component, and set the time of its next end."""
         members = component.members
-        transfers = tuple([member.transfer for member in members])
-        rates = [1.0 / members[0].row.busiest] if len(members) == 1 else self._rates(members, transfers)
-        component.solution = _Rates(transfers, rates)
-        left_s = math.inf
-        for member, rate in zip(members, rates, strict=True):
-            member.rate = rate
-            needs_s = member.remaining / rate
-            left_s = min(left_s, needs_s)
-        component.alarm = Alarm(self._env, to_ns(max(left_s, 0.0)), partial(self._end_some, component))
+        if len(members) == 1:
+            member = members[0]
+            member.rate = rate = 1.0 / member.row.busiest
+            component.solution = (member.transfer,), None
+            left_s = member.remaining / rate
+        else:
+            transfers = tuple([member.transfer for member in members])
+            rates = self._known.get(transfers) or self._new_rates(members, transfers)
+            component.solution = transfers, rates
+            left_s = math.inf
+            for member, rate in zip(members, rates, strict=True):
+                member.rate = rate
+                needs_s = member.remaining / rate
+                if needs_s < left_s:  # noqa: PLR1730  # `min` takes longer
+                    left_s = needs_s
+        component.alarm = Alarm(self._env, to_ns(left_s if left_s > 0.0 else 0.0), partial(self._end_some, component))
 
     def _end_some(self, component: _Component, event: simpy.Event) -> None:
         if component.alarm is not event:
             return  # rates changed since it was set
         self._advance(component)
-        ended = [member for member in component.members if member.remaining < member.rate * 1e-9]
-        component.members = [member for member in component.members if member.remaining >= member.rate * 1e-9]
+        ended: list[_Member] = []
+        going: list[_Member] = []
+        for member in component.members:
+            (ended if member.remaining < member.rate * 1e-9 else going).append(member)
+        component.members = going
         component.alarm, component.is_whole = None, False
         self._solve_one(component)  # before those who waited begin anew: latency keeps what they begin off the links
         for member in ended:
             self._finish(member.batch, member.position)
 
-    def _rates(self, members: Sequence[_Member], transfers: tuple[Transfer, ...]) -> list[float]:
-        rates = self._known.get(transfers)
-        if rates is None:
-            self.num_solves += 1
-            rates = self.solved_rates(transfers, _rows_together([member.row for member in members]))
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            self._known[transfers] = rates
+    def _new_rates(self, members: Sequence[_Member], transfers: tuple[Transfer, ...]) -> list[float]:
+        self.num_solves += 1
+        rates = self.solved_rates(transfers, _rows_together([member.row for member in members]))
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[transfers] = rates
         return rates
 
     def solved_rates(self, transfers: Sequence[Transfer], rows: Sequence[FloatArray]) -> list[float]:
@@ -268,14 +289,16 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         if row is None:
             self._has_bounds |= transfer.most_bytes_per_s < math.inf
             place = self._place(transfer)
-            loaded = transfer.load.num_bytes / transfer.flow_bytes / place.capacity
-            each, columns = loaded, None
+            loaded = transfer.load.num_bytes / transfer.flow_bytes
+            loaded /= place.capacity
+            each, columns = loaded if place.narrow.size == loaded.size else loaded[place.narrow], None
             if self._num_columns > _DENSE:
-                each, columns = loaded[place.narrow], place.columns
-            elif not place.columns.size == self._num_columns == self._capacity.size:
-                each = np.zeros(self._num_columns)
-                each[place.columns] = loaded[place.narrow]
-            busiest = max(float(np.maximum.reduce(loaded)), 1.0 / transfer.most_bytes_per_s)
+                columns = place.columns
+            elif each.size < self._num_columns:
+                spread = np.zeros(self._num_columns)
+                spread[place.columns] = each
+                each = spread
+            busiest = max(loaded.item(loaded.argmax()), 1.0 / transfer.most_bytes_per_s)
             row = _Row(each, columns, busiest)
             if len(self._rows) >= _KNOWN:
                 self._rows.clear()
@@ -284,9 +307,6 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
 
     def _groups_of_equal_time(self, transfers: Sequence[Transfer]) -> list[_Group]:
         """Return groups of transfers of equal time: positions, links (None: some are shared), latency, time alone."""
-        if len(transfers) == 1:
-            transfer = transfers[0]
-            return [((0,), self._place(transfer).links, transfer.latency_ns, transfer.alone_ns)]
         key = tuple(transfers)
         known = self._groups.get(key)
         if known is None:
@@ -300,13 +320,13 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         for position, transfer in enumerate(transfers):
             groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
         result: list[_Group] = []
-        taken = BusyLinks(LinkSet({}))
+        taken = link_set(np.zeros(0, dtype=np.intp), self._capacity.size)
         for (latency_ns, alone_ns), positions in groups.items():
             own = [self._place(transfers[position]).links for position in positions]
             is_disjoint = True
             for links in own:
                 is_disjoint &= not taken & links
-                taken.add(links)
+                taken |= links
             result.append((positions, reduce(or_, own) if is_disjoint else None, latency_ns, alone_ns))
         return result
 

@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,14 +55,8 @@ _PIECE: Final = 4096
 """Loads of transfers that are added up at a time."""
 
 
-class _Interval(NamedTuple):
-    """Transfers that flowed at constant rates."""
-
-    start_ns: int
-    end_ns: int
-    transfers: tuple[Transfer, ...]
-    rates: tuple[float, ...] | None
-    """Of each, bytes/s per flow; None: what the busiest link (or its own bound) gives."""
+_Interval = tuple[int, int, Sequence[Transfer], Sequence[float] | None]
+"""Start, end, and transfers that flowed at constant rates; see `LinkLog.add`."""
 
 
 class TransferLog(ABC):
@@ -130,8 +124,11 @@ class LinkLog(TransferLog):
     def add(
         self, start_ns: int, end_ns: int, transfers: Sequence[Transfer], rates: Sequence[float] | None = None
     ) -> None:
-        """Note transfers with their rates per flow in bytes/s; by default they had their links for themselves."""
-        self._intervals.append(_Interval(start_ns, end_ns, tuple(transfers), None if rates is None else tuple(rates)))
+        """Note transfers with their rates per flow in bytes/s.
+
+        By default they had what the busiest link (or their own bound) gives.
+        """
+        self._intervals.append((start_ns, end_ns, transfers, rates))
 
     def summary(self, *, with_timeline: bool = True) -> LinkUse:
         """Return bytes, busy time and (unless left out, for it takes longest) bottlenecks and the timeline of loads."""
@@ -190,7 +187,11 @@ class LinkLog(TransferLog):
         """Return the intervals by shape and content, and the shape of each [I]."""
         numbers: dict[tuple[tuple[Transfer, ...], tuple[float, ...] | None], int] = {}
         content_of = np.array(
-            [numbers.setdefault((of.transfers, of.rates), len(numbers)) for of in self._intervals], dtype=np.intp
+            [
+                numbers.setdefault((tuple(transfers), None if rates is None else tuple(rates)), len(numbers))
+                for _, _, transfers, rates in self._intervals
+            ],
+            dtype=np.intp,
         )
         patterns: dict[bytes | SharedLinks, int] = {}
         pattern_of: dict[Transfer, int] = {}

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 __all__ = ["bounded_rows", "few_max_min_rates"]
 
 FloatArray = NDArray[np.float64]
+_WHOLE = np.array(1.0)  # an array, for numpy takes longer to subtract from a number
 _TINY = 1e-300  # of what is left of a full link
 
 
@@ -44,25 +45,32 @@ def few_max_min_rates(rows: Sequence[FloatArray]) -> list[float]:
     >>> few_max_min_rates([np.array([3 / 100, 0.0]), np.array([1 / 100, 1 / 60])])
     [25.0, 25.0]
     """
-    rates, free, level = [0.0] * len(rows), list(range(len(rows))), 0.0
-    wanted = _sum(rows)
-    used: FloatArray | None = None
+    rates, free, level = [0.0] * len(rows), list(enumerate(rows)), 0.0
+    wanted, used = _sum(rows), None
     while True:
-        if used is not None:
-            wanted = _sum([rows[i] for i in free]) / np.maximum(1.0 - used, _TINY)
-        bottleneck = int(wanted.argmax())
-        level = max(level, 1.0 / wanted.item(bottleneck))
+        bottleneck = wanted.argmax()
+        share = 1.0 / wanted.item(bottleneck)
+        level = share if share > level else level
         going, stopped = [], []
-        for i in free:
-            if rows[i].item(bottleneck) > 0.0:
-                rates[i] = level
-                stopped.append(rows[i])
+        for place, row in free:
+            if row.item(bottleneck) > 0.0:
+                rates[place] = level
+                stopped.append(row)
             else:
-                going.append(i)
+                going.append((place, row))
         if not going:
             return rates
-        free, taken = going, _sum(stopped) * level
+        taken = _sum(stopped) * level
         used = taken if used is None else used + taken
+        left: FloatArray = np.subtract(_WHOLE, used)
+        left[bottleneck] = 1.0  # where none of those that go on flows
+        if left.item(left.argmin()) < _TINY:
+            np.maximum(left, _TINY, out=left)
+        free, wanted = going, np.divide(_sum([row for _, row in going]), left, left)
+        if len(free) == 1:
+            share = 1.0 / wanted.item(wanted.argmax())
+            rates[free[0][0]] = share if share > level else level
+            return rates
 
 
 def bounded_rows(rows: Sequence[FloatArray], most_bytes_per_s: Sequence[float]) -> Sequence[FloatArray]:

@@ -27,7 +27,8 @@ def claim_all(claims, compute=None):
         ranks = np.array(sorted(durations), dtype=np.intp)
         took = np.array([durations[rank] for rank in ranks.tolist()], dtype=np.int64)
         start, end, _ = compute.claim(ranks, took, now_ns=now_ns)
-        for rank, a, b in zip(ranks.tolist(), start.tolist(), end.tolist(), strict=True):
+        starts = np.broadcast_to(start, end.shape)  # one start where all ranks are free
+        for rank, a, b in zip(ranks.tolist(), starts.tolist(), end.tolist(), strict=True):
             spans[number, rank] = (a, b)
     return spans
 

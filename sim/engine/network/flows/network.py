@@ -104,7 +104,7 @@ class FlowNetwork(ContentionNetwork[_Stream, FlowInterval]):
             links = place.links
             if place.is_dead:
                 refuse_dead_links(transfer, self._capacity, self._names, self._env.now)
-            if links.blocks:
+            if links:
                 stream = _Stream(batch, position, links, self._runs.remaining(transfer))
                 self._merge([stream], self._components.meeting(links))
             else:
