@@ -6,6 +6,7 @@ what, on which rank), and the op itself gives the rest (`sim.engine.rows`, which
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,7 +233,7 @@ class Recorder:
         entry, op, stage, lane, rank, microbatch, chunk, start_ns, released_by = table_of(self._computes, 9)
         num_kernels = whole(len(op_.kernels) for op_ in self._compute_ops)
         size = num_kernels[op]
-        took_ns = whole(took for kernels in self._took_ns for took in kernels)
+        took_ns = whole(chain.from_iterable(self._took_ns))
         contention_ns, first = np.zeros(took_ns.size, dtype=np.int64), np.cumsum(size) - size
         for number, values in self._slowed.items():
             contention_ns[first[number] : first[number] + len(values)] = values
@@ -265,7 +266,7 @@ class Recorder:
             released_by=released_by,
             op=op,
             ops=list(self._collective_ops),
-            end_ns=whole(end for ends in self._ends_ns for end in ends),
+            end_ns=whole(chain.from_iterable(self._ends_ns)),
         )
 
     def _services_table(self) -> ServiceEntries:
