@@ -273,10 +273,13 @@ class Recorder:
         """Return the entries of services."""
         entry, op, stage, lane, microbatch, chunk, size = table_of(self._services, 7)
         ops = list(self._service_ops)
-        places = [
-            np.arange(ops[number].ranks.size) if served[-1] is None else served[-1]
-            for number, served in zip(op.tolist(), self._served, strict=True)
-        ]
+        place = None
+        if any(served[-1] is not None for served in self._served):
+            places = [
+                np.arange(ops[number].ranks.size) if served[-1] is None else served[-1]
+                for number, served in zip(op.tolist(), self._served, strict=True)
+            ]
+            place = joined(places, np.int64)
         return ServiceEntries(
             entry=entry,
             stage=stage,
@@ -288,7 +291,7 @@ class Recorder:
             op=op,
             ops=ops,
             size=size,
-            place=joined(places, np.int64),
+            place=place,
             end_ns=joined([served[1] for served in self._served], np.int64),
             homes=self._homes,
         )
