@@ -1,44 +1,79 @@
-"""Hold the compiled kernel to SimPy's processes on scenarios drawn from the schema: traces equal column by column.
+"""Hold the compiled kernel to SimPy's processes: equal traces, column by column, and equal words where a run fails.
 
-    python benchmarks/conform_engines.py 1000 --seed 7
+    python benchmarks/conform_engines.py 1000 --seed 7      # scenarios drawn from the schema
+    python benchmarks/conform_engines.py --files            # all bundled files, whole, but those that serve requests
 
-Every other scenario runs flow by flow, where that is not refused. Prints how many ran alike, and each that did not with
-what differs; the exit code is 1 then. Scenarios that are refused are counted apart. Without numba the kernel runs
+Every other drawn scenario runs flow by flow; keys that are refused are left out. A file is run with the scenarios of
+its claims and of its published figures; `--files TEXT` runs the files alone whose names contain the text. Prints how
+many ran alike, and each that did not with what differs; the exit code is 1 then. Scenarios in which there is nothing to
+compare are counted apart: they are refused, or their schedule decides while it runs. Without numba the kernel runs
 interpreted.
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests/sim/engine")]
 
-from conformance import differences_of_drawn  # noqa: E402  # found by the line above
+from conformance import (  # noqa: E402  # found by the line above
+    bundled_files,
+    differences_of_drawn,
+    differences_of_scenario,
+    scenarios_of_file,
+)
 
 from sim.engine.compiled import loop  # noqa: E402
-from sim.engine.compiled.compiler import compiled_run, has_numba  # noqa: E402
+from sim.engine.compiled.compiler import RunKernel, compiled_run, has_numba  # noqa: E402
+
+Compared = Iterator[tuple[str, list[str] | None]]
+"""Name of each scenario, and what differs; None: there is nothing to compare."""
+
+
+def compare_files(text: str, kernel: RunKernel) -> Compared:
+    """Run the bundled files whose names contain a text."""
+    for name in bundled_files():
+        if text in name:
+            for part, scenario in scenarios_of_file(name):
+                yield part, differences_of_scenario(scenario, kernel)
+
+
+def compare_drawn(seed: int, first: int, count: int, kernel: RunKernel) -> Compared:
+    """Run drawn scenarios from a number on, until so many are compared."""
+    numbers, num_compared = itertools.count(first), 0
+    with tempfile.TemporaryDirectory() as folder:
+        while num_compared < count:
+            number = next(numbers)
+            found = differences_of_drawn(seed, number, Path(folder), kernel)
+            num_compared += found is not None
+            yield f"scenario {number} of seed {seed}", found
 
 
 def main() -> int:
-    """Draw, run and count."""
+    """Run what the arguments say, and count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("count", type=int, nargs="?", default=1000)
+    parser.add_argument("count", type=int, nargs="?", default=1000, help="drawn scenarios to compare")
     parser.add_argument("--seed", type=int, default=24)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--files", nargs="?", const="", metavar="TEXT", help="bundled files, none drawn")
     given = parser.parse_args()
     kernel = compiled_run() if has_numba() else loop.run
+    if given.files is None:
+        compared = compare_drawn(given.seed, given.first, given.count, kernel)
+    else:
+        compared = compare_files(given.files, kernel)
     num_alike = num_left_out = num_different = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(given.first, given.first + given.count):
-            found = differences_of_drawn(given.seed, number, Path(folder), kernel)
-            num_left_out += found is None
-            num_alike += found == []
-            num_different += bool(found)
-            if found:
-                print(f"scenario {number} of seed {given.seed}: {', '.join(found)}", flush=True)
-    print(f"{num_alike} ran alike, {num_different} did not, {num_left_out} were refused")
+    for name, found in compared:
+        num_left_out += found is None
+        num_alike += found == []
+        num_different += bool(found)
+        if found:
+            print(f"{name}: {', '.join(found)}", flush=True)
+    print(f"{num_alike} ran alike, {num_different} did not, {num_left_out} had nothing to compare")
     return 1 if num_different else 0
 
 

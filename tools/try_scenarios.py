@@ -19,7 +19,6 @@ Invariants
 """
 
 import argparse
-import copy
 import io
 import json
 import math
@@ -29,14 +28,14 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from scenario_draws import draw_scenario
+from scenario_draws import MOST_ATTEMPTS, draw_scenario, value_at, without_key
 
 from sim.errors import InvalidValueError, MoesimError, SimulationError
 from sim.report.console.run import print_report
@@ -46,8 +45,6 @@ from sim.studies.claims import judge_scenario
 
 __all__ = ["Trial", "broken_invariants", "try_scenario"]
 
-MOST_ATTEMPTS: Final = 10
-"""So often a scenario is tried, each time without the key that was refused before."""
 MOST_SECONDS: Final = 5.0
 """A small scenario that computes longer is a fault, however busy the machine is."""
 _TOLERANCE: Final = 1e-6
@@ -83,7 +80,7 @@ def try_scenario(seed: int, number: int, folder: Path, *, most_s: float = MOST_S
             faults = [*faults, f"slow: {spent_s:.1f} s"]
         if error is None or faults:
             return Trial(data=data, outcome="ran", faults=tuple(faults), num_refused=num_refused)
-        smaller = _without(data, error.field, drawn.base) if isinstance(error, InvalidValueError) else None
+        smaller = without_key(data, error.field, drawn.base) if isinstance(error, InvalidValueError) else None
         if smaller is None:
             break
         data = smaller
@@ -187,36 +184,8 @@ def _ran(error: BaseException) -> bool:
 
 def _is_not_given(data: Mapping[str, Any], field: str) -> bool:
     *section, key = field.partition(" ")[0].split(".")
-    node = _at(data, section)
+    node = value_at(data, section)
     return not isinstance(node, dict) or key not in node
-
-
-def _without(data: Mapping[str, Any], field: str, base: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the data with a refused key as it is in the base, or without the key; None: there is no such key."""
-    smaller = copy.deepcopy(dict(data))
-    keys = [int(part) if part.isdecimal() else part for part in field.partition(" ")[0].split(".")]
-    for length in range(len(keys), 0, -1):
-        node, last = _at(smaller, keys[: length - 1]), keys[length - 1]
-        before = _at(base, keys[:length])
-        if isinstance(node, dict) and isinstance(last, str) and before is not None and before != node.get(last):
-            node[last] = copy.deepcopy(before)
-            return smaller
-        if isinstance(node, dict) and last in node:
-            del node[last]
-            return smaller if length > 1 or last not in {"cluster", "model", "parallel", "workload"} else None
-        if isinstance(node, list) and isinstance(last, int) and last < len(node):
-            del node[last]
-            return smaller
-    return None
-
-
-def _at(node: object, keys: Sequence[str | int]) -> Any:  # noqa: ANN401  # any value of a scenario
-    for key in keys:
-        if isinstance(node, dict):
-            node = node.get(key)
-        else:
-            node = node[key] if isinstance(node, list) and isinstance(key, int) and key < len(node) else None
-    return node
 
 
 def main() -> None:

@@ -50,6 +50,8 @@ class Alarm(simpy.Event):
     It calls back, or lets a process go on that waits for it.
     """
 
+    _ok, _value = True, None
+
     def __init__(
         self,
         env: Environment,
@@ -57,7 +59,7 @@ class Alarm(simpy.Event):
         callback: Callable[[simpy.Event], None] | None = None,
         priority: int = 1,
     ) -> None:
-        self.env, self.callbacks, self._ok, self._value = env, [] if callback is None else [callback], True, None
+        self.env, self.callbacks = env, [] if callback is None else [callback]
         heappush(env._queue, (env.now + delay_ns, priority, next(env._eid), self))  # type: ignore[misc]  # as SimPy's `schedule`, for any priority
 
 

@@ -204,7 +204,7 @@ class Program:
                 slowest = int(end.argmax())
                 at_ns = int(start[slowest])
                 if slowest != op.slowest:
-                    took_ns = tuple(int(kernel.duration_ns[slowest]) for kernel in op.kernels)
+                    took_ns = tuple([kernel.duration_ns.item(slowest) for kernel in op.kernels])
                 if at_ns > now_ns:
                     released_by = int(holder[slowest])
         self._last_row = run_state.recorder.add_compute(

@@ -118,7 +118,9 @@ class Recorder:
         self._took_ns.append(took_ns)
         if contention_ns and any(contention_ns):
             self._slowed[len(self._took_ns) - 1] = contention_ns
-        return self._note(start_ns + sum(took_ns), KIND_CODE[op.kernels[-1].kind]) + len(took_ns) - 1
+        self._end_ns.append(start_ns + sum(took_ns))
+        self._kind.append(KIND_CODE[op.kernels[-1].kind])
+        return (number << PLACE_BITS) + len(took_ns) - 1
 
     def amend_compute(
         self,
@@ -158,10 +160,10 @@ class Recorder:
         known = self._collective_ops.setdefault(op, len(self._collective_ops))
         self._collectives.append((number, known, stage, lane, step.microbatch, step.chunk, start_ns, released_by))
         self._ends_ns.append(end_ns)
-        if len(end_ns) == 1:
-            return self._note(end_ns[0], KIND_CODE[op.kind])
-        last_ns = max(end_ns)
-        return self._note(last_ns, KIND_CODE[op.kind]) + end_ns.index(last_ns)
+        last_ns = end_ns[0] if len(end_ns) == 1 else max(end_ns)
+        self._end_ns.append(last_ns)
+        self._kind.append(KIND_CODE[op.kind])
+        return (number << PLACE_BITS) + end_ns.index(last_ns)
 
     def add_service(
         self,

@@ -83,10 +83,16 @@ class TokenCounts:
 
     def sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
-        counts = np.array([count for count, _ in self._tokens], dtype=np.int64)
         known = {id(tokens): tokens.computed for _, tokens in self._tokens}  # microbatches may share them
-        figures = {key: (int(computed.sum()), int(computed.max()) * computed.size) for key, computed in known.items()}
-        totals, most = np.array([figures[id(tokens)] for _, tokens in self._tokens], dtype=np.int64).reshape(-1, 2).T
+        if not known:
+            return 0, 1.0
+        counts = np.array([count for count, _ in self._tokens], dtype=np.int64)
+        place = {key: number for number, key in enumerate(known)}
+        of_count = [place[id(tokens)] for _, tokens in self._tokens]
+        size = np.array([computed.size for computed in known.values()])
+        first, computed = np.cumsum(size) - size, np.concatenate(list(known.values()))
+        totals = np.add.reduceat(computed, first)[of_count]
+        most = (np.maximum.reduceat(computed, first) * size)[of_count]
         has_tokens = totals > 0
         if not has_tokens.any():
             return 0, 1.0

@@ -19,9 +19,11 @@ from sim.engine.simulation import EngineStats, Run, collector_paused, run_plan
 from sim.engine.trace import LinkUse, Trace
 from sim.errors import MoesimError
 
-__all__ = ["run_compiled", "run_kernel", "run_lowered", "step_time_ns"]
+__all__ = ["STOPPED", "run_compiled", "run_kernel", "run_lowered", "step_time_ns"]
 
 IntArray = NDArray[np.int64]
+STOPPED: Final = "it cannot go on, and SimPy's engine says why"
+"""Why the kernel ran no plan that does not end well: a deadlock, a dead link, an event budget."""
 _MAX_STILL: Final = 1_000_000  # events at one time, as in `sim.engine.clock`
 
 
@@ -176,7 +178,7 @@ def run_lowered(
         elif flows is not None:
             flows.answer(memory.m)
     if status != at.HAS_RUN or memory.m[at.NUM_BLOCKED] or memory.column(at.IS_ASLEEP).any():
-        raise NotLoweredError("it cannot go on, and SimPy's engine says why")
+        raise NotLoweredError(STOPPED)
     return memory
 
 

@@ -14,6 +14,7 @@ Sets of links are bits of integers (`sim.engine.network.linkset`): two of them m
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import or_
@@ -145,7 +146,7 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         self._busy = link_set(np.flatnonzero(capacity <= 0), capacity.size)  # without capacity they are never free
         self._components: LinkUsers[Component[_M, _S]] = link_users(capacity.size)
         self._stale: list[Component[_M, _S]] = []
-        self._log = log
+        self._log, self._ended = log, list[Transfer]()
         self.occupancy: Occupancy = NoOccupancy()
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
@@ -164,14 +165,17 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
 
     def link_use(self, *, with_timeline: bool = True) -> LinkUse:
         """Return what the links have carried so far."""
+        self._log_ended()
         return self._log.summary(with_timeline=with_timeline)
 
     def num_ended(self) -> dict[Transfer, int]:
         """Return how often each transfer has ended."""
+        self._log_ended()
         return self._log.num_ended()
 
     def forget(self) -> None:
         """Forget what the links have carried."""
+        self._ended.clear()
         self._log.clear()
 
     # ---- what solving means --------------------------------------------------------------------------------------
@@ -246,12 +250,17 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         transfer = batch.transfers[position]
         self.bytes_received += transfer.total_bytes if self._count is None else self._bytes_of_all(transfer)
         batch.end_ns[position] = self._env.now
-        self._log.end(transfer)
+        self._ended.append(transfer)
         if transfer.num_sms:
             self.occupancy.end(transfer)
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()
+
+    def _log_ended(self) -> None:
+        for transfer, count in Counter(self._ended).items():
+            self._log.end(transfer, count)
+        self._ended.clear()
 
     def _place(self, transfer: Transfer) -> _Place:
         """Return the links of a transfer; most exchanges of a group use the same ones."""

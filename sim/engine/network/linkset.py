@@ -3,9 +3,9 @@
 Model
 -----
 Two sets meet where `first & second` is true; `first | second` are the links of either; `first ^ second` those of the
-first alone, where all links of the second are among them. In a cluster of at most 4096 links a set is a Python integer.
-In a larger cluster it is {block: bits}, block b for links 4096 b to 4096 (b + 1), so that a set costs what it has and
-not what the cluster has.
+first alone, where all links of the second are among them. In a cluster of at most 16,384 links (2,048 GPUs) a set is a
+Python integer. In a larger cluster it is {block: bits}, block b for links 4096 b to 4096 (b + 1), so that a set costs
+what it has and not what the cluster has.
 """
 
 from collections import defaultdict
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 __all__ = ["LinkBlocks", "LinkSet", "LinkUsers", "link_set", "link_users"]
 
 _BLOCK: Final = 4096
+_MOST_BITS: Final = 16_384
+"""Links of a cluster whose sets are integers: with more, operations on integers take longer than those on blocks."""
 
 
 class LinkSet(Protocol):
@@ -37,20 +39,28 @@ class LinkBlocks:
     False
     """
 
-    __slots__ = ("blocks",)
+    __slots__ = ("blocks", "only")
 
     def __init__(self, blocks: dict[int, int]) -> None:
         self.blocks = blocks
+        self.only = next(iter(blocks.items())) if len(blocks) == 1 else None
+        """The block and its bits, of a set within one block, which is the usual case."""
 
     @classmethod
     def of(cls, links: NDArray[np.intp]) -> "LinkBlocks":
         """Return the set of `links`, numbers of at least 0. Shape [K]."""
         block_of = links // _BLOCK
-        return cls({block: _bits(links[block_of == block] - block * _BLOCK) for block in np.unique(block_of).tolist()})
+        return cls(
+            {block: _bits(links[block_of == block] - block * _BLOCK, _BLOCK) for block in np.unique(block_of).tolist()}
+        )
 
     def __and__(self, other: "LinkBlocks") -> bool:
         """Tell whether two sets have a link in common."""
         theirs = other.blocks
+        if self.only is not None:
+            return bool(self.only[1] & theirs.get(self.only[0], 0))
+        if other.only is not None:
+            return bool(other.only[1] & self.blocks.get(other.only[0], 0))
         for block, bits in self.blocks.items():  # noqa: SIM110  # a generator would cost more than the loop
             if bits & theirs.get(block, 0):
                 return True
@@ -134,16 +144,16 @@ class _UsersOfBlocks(LinkUsers[_User]):
 
 def link_set(links: NDArray[np.intp], num_links: int) -> LinkSet:
     """Return the set of `links` [K] of a cluster of `num_links`."""
-    return _bits(links) if num_links <= _BLOCK else LinkBlocks.of(links)
+    return _bits(links, num_links) if num_links <= _MOST_BITS else LinkBlocks.of(links)
 
 
 def link_users(num_links: int) -> LinkUsers[Any]:
     """Return nobody yet who uses links of a cluster of `num_links`."""
-    return LinkUsers() if num_links <= _BLOCK else _UsersOfBlocks()
+    return LinkUsers() if num_links <= _MOST_BITS else _UsersOfBlocks()
 
 
-def _bits(links: NDArray[np.intp]) -> int:
-    """Return links as bits of an integer."""
-    bits = np.zeros(_BLOCK, dtype=np.uint8)
+def _bits(links: NDArray[np.intp], num_links: int) -> int:
+    """Return links of so many as bits of an integer."""
+    bits = np.zeros(num_links, dtype=np.uint8)
     bits[links] = 1
     return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")

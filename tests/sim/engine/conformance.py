@@ -1,25 +1,38 @@
 """Whether the kernel of `sim.engine.compiled` says the same of a plan as SimPy's processes."""
 
-import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from scenario_draws import draw_scenario
+from scenario_draws import accepted_scenario, draw_scenario
 
 from sim.engine.compiled import loop
 from sim.engine.compiled.arrays import KeptPlan, NotLoweredError
 from sim.engine.compiled.compiler import RunKernel
-from sim.engine.compiled.run import run_kernel
+from sim.engine.compiled.run import STOPPED, run_compiled, run_kernel
 from sim.engine.run_state import Plan
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import LinkUse
 from sim.errors import MoesimError
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
+from sim.scenario.scenario import Scenario
+from sim.scenario.scenario_files import find_bundled, list_bundled, list_cases
+from sim.studies.variants import variants_of
 
-__all__ = ["differences", "differences_of", "differences_of_drawn"]
+__all__ = [
+    "bundled_files",
+    "differences",
+    "differences_of",
+    "differences_of_drawn",
+    "differences_of_scenario",
+    "scenarios_of_file",
+    "shortened_file",
+]
 
 _FIGURES = (
     "tokens_routed",
@@ -59,41 +72,108 @@ def differences_of(reference: Run, run: Run) -> list[str]:
 
 
 def differences_of_drawn(seed: int, number: int, folder: Path, kernel: RunKernel = loop.run) -> list[str] | None:
-    """Run a drawn scenario by both engines; return what differs, and None where it is refused.
+    """Run a drawn scenario by both engines; return what differs, and None where nothing can be compared.
 
-    Every other scenario runs flow by flow, unless that is refused. The keys that are set at random are left out: with
-    them most draws are refused.
+    Keys that are refused are left out. Every other scenario runs flow by flow.
     """
     drawn = draw_scenario(seed, number)
-    for name, text in drawn.files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    base = drawn.base
+    data = drawn.data
     if number % 2:
-        network = base.get("network")
-        base = {**base, "network": {**(network if isinstance(network, dict) else {}), "fidelity": "flow"}}
-        found = _differences_of_file(base, folder, kernel)
-        if found is not None:
-            return found
-    return _differences_of_file(drawn.base, folder, kernel)
+        network = data.get("network")
+        data = {**data, "network": {**(network if isinstance(network, dict) else {}), "fidelity": "flow"}}
+    scenario = accepted_scenario(data, drawn, folder)
+    return None if scenario is None else differences_of_scenario(scenario, kernel)
 
 
-def _differences_of_file(base: object, folder: Path, kernel: RunKernel) -> list[str] | None:
-    (folder / "drawn.yaml").write_text(json.dumps(base), encoding="utf-8")
-    found: list[list[str]] = []
+def differences_of_scenario(scenario: Scenario, kernel: RunKernel = loop.run) -> list[str] | None:
+    """Run a scenario by both engines; return what differs, and None where nothing can be compared.
+
+    Nothing can be compared where the scenario is refused before it runs, where its workload runs no plan, and where the
+    kernel leaves the plan to SimPy's processes.
+    """
+    compared: list[list[str] | None] = []
 
     def run_both(engine: str, plan: Plan, **options: object) -> Run:
         del engine, options
         kept = KeptPlan(plan)
-        runs = (run_plan(kept), run_kernel(kept, kernel))
-        found.append(differences_of(*runs))
-        return runs[1]
+        reference, found = (_ending(run, kept) for run in (run_plan, partial(run_compiled, kernel=kernel)))
+        compared.append(_differences_of_endings(reference, found, partial(run_kernel, kept, kernel)))
+        if isinstance(reference, MoesimError):
+            raise reference
+        return reference
 
-    with patch("sim.run.scenario_run.run_on", run_both):
-        try:
-            simulate_scenario(load_scenario(folder / "drawn.yaml"))
-        except (MoesimError, NotLoweredError):
-            return None
-    return [name for names in found for name in names]
+    with patch("sim.run.scenario_run.run_on", run_both), suppress(MoesimError):
+        simulate_scenario(scenario)
+    comparable = [names for names in compared if names is not None]
+    return [name for names in comparable for name in names] if comparable else None
+
+
+def bundled_files() -> list[str]:
+    """Return the names of the bundled scenario files whose workload runs a plan: all but those that serve requests."""
+    names = [*list_bundled(), *(f"validation/{case}" for case in list_cases())]
+    return [name for name in names if load_scenario(find_bundled(name)).spec.workload.kind != "serving"]
+
+
+def scenarios_of_file(name: str) -> Iterator[tuple[str, Scenario]]:
+    """Yield all scenarios of a bundled file: its own, those of its claims, and that of each published figure."""
+    scenario = load_scenario(find_bundled(name))
+    yield name, scenario
+    for i, variant in enumerate(variants_of(scenario).scenarios):
+        yield f"{name}, variant {i}", variant
+    for i, figure in enumerate(scenario.spec.published):
+        if figure.set:
+            yield f"{name}, figure {i}", scenario.case(i)
+
+
+def shortened_file(name: str) -> Scenario:
+    """Return the scenario of a bundled file, with one batch of at most one microbatch for each stage.
+
+    DualPipe needs two for each stage. A file with published figures is taken as its first figure, which gives what
+    the file leaves open.
+    """
+    scenario = load_scenario(find_bundled(name))
+    if scenario.spec.published:
+        scenario = scenario.case(0)
+    workload, changes = scenario.spec.workload, dict[str, object]()
+    most = (scenario.spec.parallel.pp or 1) * (2 if scenario.spec.schedule.kind.startswith("dualpipe") else 1)
+    if workload.kind != "collective" and workload.microbatches > most:
+        changes["workload.microbatches"] = most
+        if workload.kind != "passes":
+            changes["workload.sequences"] = workload.sequences * most // workload.microbatches
+    if workload.kind == "forward":
+        changes["workload.batches"] = 1
+    return scenario.variant(changes) if changes else scenario
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _ending(run: Callable[[Plan], Run], plan: Plan) -> Run | MoesimError:
+    """Run a plan; return the run, or the error that it ends with."""
+    try:
+        return run(plan)
+    except MoesimError as error:
+        return error
+
+
+def _differences_of_endings(
+    reference: Run | MoesimError, found: Run | MoesimError, run_again: Callable[..., Run]
+) -> list[str] | None:
+    """Return what differs in how both engines end a plan; None where the kernel leaves the plan to SimPy's processes.
+
+    What ends well is run again by the kernel with half as many events as the run has, which must end the run.
+    """
+    if isinstance(reference, MoesimError) or isinstance(found, MoesimError):
+        return [] if str(reference) == str(found) else [f"message: {found}, and not {reference}"]
+    why = found.stats.why_not_compiled
+    if why is not None:
+        return [f"the kernel stopped: {why}"] if why == STOPPED else None
+    names = differences_of(reference, found)
+    try:
+        run_again(max_events=reference.stats.num_events // 2)
+    except NotLoweredError:
+        return names
+    return [*names, "event budget"]
 
 
 def _equal(one: object, other: object) -> bool:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance import differences, differences_of_drawn
+from conformance import (
+    bundled_files,
+    differences,
+    differences_of_drawn,
+    differences_of_scenario,
+    shortened_file,
+)
 from flat_switch import FlatSwitchPlan, FlatSwitchStep
 from handmade import HandPlan, exchange, kernel, make_flows, make_transfer, serve
 from works import make_model, make_work
@@ -74,6 +80,19 @@ def test_bundled_scenarios_run_alike(text):
     """With the host, streams, transfers that take SMs, and slower kernels next to them."""
     name, *changes = text.split()
     assert differences(PipelinePlan(build(load_scenario(name, overrides=changes)).work)) == []
+
+
+@pytest.mark.parametrize("name", bundled_files())
+def test_bundled_files_run_alike(name):
+    """All but those that serve requests, each in a short form. `conform_engines.py --files` runs them whole."""
+    assert differences_of_scenario(shortened_file(name)) == []
+
+
+def test_a_kernel_that_stops_where_the_reference_goes_on_is_found():
+    """Such a run is left to SimPy's processes, whose trace equals itself."""
+    scenario = load_scenario("ep16_tp16_pp4", overrides=["workload.batches=1"])
+    found = differences_of_scenario(scenario, lambda *_: at.GAVE_UP)
+    assert found == [f"the kernel stopped: {compiled.STOPPED}"]
 
 
 @pytest.mark.parametrize("first", range(0, 40, 10))

@@ -1,6 +1,7 @@
 """The fluid network: shares and end times by hand, laws of conservation, and a slow simulation as oracle."""
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from plain_network import PlainNetwork, max_min_rates, network_with
 from properties import PATIENT
 from works import make_cluster
 
+from sim.engine.network import linkset
 from sim.errors import SimulationError
 from sim.plan.costs import Costs
 from workloads.collectives import all_to_all
@@ -241,6 +243,19 @@ def test_links_are_quiet_when_all_is_done(case):
     assert network.link_use().utilisation[-1].tolist() == [0.0]
     assert not network._busy
     assert len(network._alone) == len(network._components) == 0
+
+
+@PATIENT
+@given(traffic(SOME_BOUNDED))
+def test_links_in_blocks_give_the_ends_of_links_in_one_integer(case):
+    """A large cluster's sets of links are blocks: here of two links each, so that transfers reach over several."""
+    _, whole = run_network(*case)
+    with patch.object(linkset, "_MOST_BITS", 0), patch.object(linkset, "_BLOCK", 2):
+        network, blocks = run_network(*case)
+    assert ends_of(blocks) == ends_of(whole)
+    assert not network._busy
+    assert not network._alone
+    assert not network._components
 
 
 @PATIENT
