@@ -115,9 +115,9 @@ def test_long_records_find_room(monkeypatch: pytest.MonkeyPatch):
     sizes_of, num_grown = compiled._sizes, []
 
     def short_sizes(arrays, **options):
-        sizes = dict(sizes_of(arrays, **options))
-        for name in (*compiled._HEAP, *compiled._INTERVAL, *compiled._SHARE):
-            sizes[name] = compiled._margin(arrays) + 8
+        sizes = sizes_of(arrays, **options)
+        for names in (slice(at.HEAP_TIME, at.STARTED_OP), slice(at.INTERVAL_START, at.SPEED_ENTRY), at.SHARE_RATE):
+            sizes[names] = compiled._margin(arrays) + 8
         return sizes
 
     with_more = compiled._with_more
@@ -125,6 +125,22 @@ def test_long_records_find_room(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiled, "_with_more", lambda memory: num_grown.append(1) or with_more(memory))
     assert differences(FlatSwitchPlan(step)) == []
     assert num_grown
+
+
+@pytest.mark.parametrize(
+    "name", ["training in pairs of passes", "experts that serve all stages, drawn", "flow by flow", "zero bubble"]
+)
+def test_what_nobody_clears_is_written_before_it_is_read(name, monkeypatch: pytest.MonkeyPatch):
+    build = compiled.build_memory
+
+    def dirty_memory(sizes):
+        memory = build(sizes)
+        memory.m[memory.m[at.HEAP_TIME] :], memory.f[memory.m[at.SHARE_RATE] :] = 2**40 + 3, np.nan
+        return memory
+
+    monkeypatch.setattr(compiled, "build_memory", dirty_memory)
+    strategy, convention, changes = WORKS[name]
+    assert differences(PipelinePlan(make_work(strategy, convention, **changes))) == []
 
 
 def test_the_time_of_a_step_needs_no_record():
