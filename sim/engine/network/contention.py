@@ -218,7 +218,8 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         component.alarm = None
         if component.is_stale:
             return
-        if self._is_eager and not self._stale and self._env.is_last_of_now:
+        queue = self._env._queue
+        if self._is_eager and not self._stale and (not queue or queue[0][0] > self._env.now):  # nothing else starts now
             self._solve_one(component)
             return
         component.is_stale = True
