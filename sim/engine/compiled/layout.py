@@ -462,7 +462,7 @@ class Memory:
 
 
 def build_memory(sizes: IntArray) -> Memory:
-    """Return memory whose columns have `sizes`, in the order of their names; those that need not be zero are not cleared."""
+    """Return memory whose columns have `sizes`, in the order of their names; what need not be zero is not cleared."""
     m = np.empty(NUM_HEADER + int(sizes[:FLOW_BYTES].sum()), dtype=np.int64)
     f = np.empty(int(sizes[FLOW_BYTES:].sum()))
     starts = np.cumsum(sizes) - sizes
