@@ -84,7 +84,8 @@ class _Member(Member):
     __slots__ = ("rate", "remaining", "row")
 
     def __init__(self, batch: Batch, position: int, links: LinkSet, row: _Row, remaining: float) -> None:
-        super().__init__(batch, position, links)
+        self.batch, self.position, self.links = batch, position, links  # as `Member` does, without another call
+        self.transfer = batch.transfers[position]
         self.row, self.remaining, self.rate = row, remaining, 0.0
 
 
@@ -208,10 +209,11 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         """Return transfers that were alone as members of a component, with what is left of them."""
         members = []
         for group in alone:
-            elapsed_s = (self._env.now - group.since_ns) * 1e-9
+            elapsed_s, transfers = (self._env.now - group.since_ns) * 1e-9, group.batch.transfers
+            is_one = len(group.positions) == 1
             for position in group.positions:
-                transfer = group.batch.transfers[position]
-                row, links = self._row(transfer), self._place(transfer).links
+                transfer = transfers[position]
+                row, links = self._row(transfer), group.links if is_one else self._place(transfer).links
                 members.append(
                     _Member(group.batch, position, links, row, transfer.flow_bytes - elapsed_s / row.busiest)
                 )
