@@ -346,6 +346,25 @@ def test_a_kernel_that_is_nowhere_kept_takes_longest_to_begin(tmp_path: Path, mo
     compiler.is_kept.cache_clear()
 
 
+def test_a_kernel_that_another_processor_has_kept_is_compiled_anew(monkeypatch: pytest.MonkeyPatch):
+    numba = pytest.importorskip("numba")
+
+    def compiled_where_typed(_: object, *, is_typed: bool):
+        if not is_typed:
+            raise numba.core.errors.TypingError("its parts have no types")
+        return loop.run
+
+    monkeypatch.setattr(compiler, "is_kept", lambda: True)
+    monkeypatch.setattr(compiler, "_compiled", compiled_where_typed)
+    assert compiler.compiled_run.__wrapped__() is loop.run
+
+
+def test_a_debugger_sees_the_kernel_as_it_is_written(monkeypatch: pytest.MonkeyPatch):
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert compiler.compiled_run.__wrapped__() is loop.run
+
+
 def test_an_unknown_engine_is_refused():
     with pytest.raises(MoesimError, match="engine"):
         load_scenario("ep16_tp16_pp4", overrides=["engine=fast"])
