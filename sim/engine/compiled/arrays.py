@@ -27,7 +27,7 @@ from sim.plan.ops import (
 )
 from workloads.schedules import FixedOrder, Pass, Schedule, Step, passes_of
 
-__all__ = ["ArrayPlan", "KeptPlan", "NotLoweredError", "lower_plan"]
+__all__ = ["ArrayPlan", "KeptPlan", "NotLoweredError", "lower_plan", "op_records"]
 
 IntArray = NDArray[np.int64]
 _NO_PASS = Pass("O", -1, -1)
@@ -125,6 +125,11 @@ class ArrayPlan:
     """Most transfers of a batch."""
     plan: KeptPlan
     """The plan."""
+
+
+def op_records(ints: dict[int, IntArray]) -> IntArray:
+    """Return the fields of all ops. Shape [fields, ops]."""
+    return ints[at.OPS].reshape(-1, at.OP_SIZE).T
 
 
 def lower_plan(plan: KeptPlan) -> ArrayPlan:
@@ -305,9 +310,10 @@ class _Lowering:
         """Return where ops that run one after another begin and end; ops that were added before are found again."""
         known = self._programs.get(id(ops))
         if known is None:
-            first = len(self.ops)
+            first = at.FIRST_OP + len(self.ops) * at.OP_SIZE
             self.ops += ops
-            known = self._programs[id(ops)] = (first, len(self.ops), ops)  # kept, so that the id stays its own
+            end = first + len(ops) * at.OP_SIZE
+            known = self._programs[id(ops)] = (first, end, ops)  # kept, so that the id stays its own
         return known[0], known[1]
 
     def _transfer_numbers(self, transfers: Sequence[Transfer]) -> IntArray:
@@ -336,8 +342,9 @@ class _Lowering:
         return {at.JOINT_ROW: rows, at.TAKES_PART: takes_part.ravel()}
 
     def _scalars(self, ops: OpColumns) -> dict[int, int]:
-        num_kernels = ops.ints[at.OP_END_KERNEL] - ops.ints[at.OP_FIRST_KERNEL]
-        issued = num_kernels[ops.ints[at.OP_TYPE] == at.ISSUED_COMPUTE]
+        records = op_records(ops.ints)
+        num_kernels = records[at.OP_END_KERNEL] - records[at.OP_FIRST_KERNEL]
+        issued = num_kernels[records[at.OP_TYPE] == at.ISSUED_COMPUTE]
         return {
             at.NUM_POSITIONS: len(self.positions),
             at.NUM_STREAMS: len(ops.streams),
@@ -353,7 +360,9 @@ class _Lowering:
 
 def _most_transfers(ints: dict[int, IntArray]) -> int:
     """Return the most transfers of a batch: of an op, or of all ops of a rendezvous."""
-    sizes, meeting = ints[at.OP_END_TRANSFER] - ints[at.OP_FIRST_TRANSFER], ints[at.OP_MEETING]
+    records = op_records(ints)
+    collectives = records[:, records[at.OP_TYPE] == at.COLLECTIVE]
+    sizes, meeting = collectives[at.OP_END_TRANSFER] - collectives[at.OP_FIRST_TRANSFER], collectives[at.OP_MEETING]
     together = np.bincount(meeting[meeting >= 0], weights=sizes[meeting >= 0], minlength=1)
     return max(int(sizes.max(initial=1)), int(together.max()))
 

@@ -41,10 +41,10 @@ def receive(m: IntArray, position: int, key: int, row: int) -> None:
 
 def enter_collective(m: IntArray, f: FloatArray, program: int, op: int) -> bool:
     """Start, enter or begin a collective that the host has issued; tell whether the program goes on with the next."""
-    if m[m[OP_STREAM] + op] >= 0 and program < 3 * m[NUM_POSITIONS]:
+    if m[op + OP_STREAM] >= 0 and program < 3 * m[NUM_POSITIONS]:
         start_on_stream(m, program, op)
         return True
-    if m[m[OP_MEETING] + op] >= 0:
+    if m[op + OP_MEETING] >= 0:
         return enter_meeting(m, f, program, op)
     begin_collective(m, f, program, op)
     return False
@@ -72,12 +72,12 @@ def go_on_in_op(m: IntArray, f: FloatArray, program: int, op: int) -> bool:
 
 def run_op(m: IntArray, f: FloatArray, program: int, op: int) -> bool:
     """Run an op of a lane or a side; tell whether it has ended."""
-    kind, position = m[m[OP_TYPE] + op], m[m[POSITION] + program]
+    kind, position = m[op + OP_TYPE], m[m[POSITION] + program]
     if kind == COMPUTE:
-        return compute(m, program, op, m[m[OP_FIRST_KERNEL] + op], m[m[OP_END_KERNEL] + op])
+        return compute(m, program, op, m[op + OP_FIRST_KERNEL], m[op + OP_END_KERNEL])
     if kind == COLLECTIVE:
         m[m[STATE] + program] = ENTER
-        issue_ns = m[m[OP_ISSUE_NS] + op]
+        issue_ns = m[op + OP_ISSUE_NS]
         if issue_ns > 0 and not sleep(m, program, host_work(m, position, issue_ns, 0)):
             return False
         return enter_collective(m, f, program, op)
@@ -89,7 +89,7 @@ def run_op(m: IntArray, f: FloatArray, program: int, op: int) -> bool:
         return await_stream(m, program, op)
     if kind == SERVE:
         return serve(m, program, op)
-    host_work(m, position, m[m[OP_NS] + op], m[NOW] if m[m[OP_WAITS] + op] else 0)
+    host_work(m, position, m[op + OP_NS], m[NOW] if m[op + OP_WAITS] else 0)
     return True
 
 
@@ -98,7 +98,7 @@ def run_ops(m: IntArray, f: FloatArray, program: int) -> bool:
     end = m[m[SIDE_END_OP] + m[m[SIDE] + program]]
     while m[m[NEXT_OP] + program] < end:
         op = m[m[NEXT_OP] + program]
-        m[m[NEXT_OP] + program] += 1
+        m[m[NEXT_OP] + program] += OP_SIZE
         if not run_op(m, f, program, op):
             return False
         m[m[STATE] + program] = RUN_OPS
@@ -255,7 +255,7 @@ def go_on_lane(m: IntArray, f: FloatArray, program: int) -> None:
             close_pair(m, program)
             goes_on = end_step(m, program)
         else:
-            goes_on = go_on_in_op(m, f, program, m[m[NEXT_OP] + program] - 1)
+            goes_on = go_on_in_op(m, f, program, m[m[NEXT_OP] + program] - OP_SIZE)
             if goes_on:
                 m[m[STATE] + program] = RUN_OPS
 

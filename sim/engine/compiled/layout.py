@@ -86,6 +86,7 @@ NUM_TO_END: Final = next(_slot)
 
 # ---- columns of the plan ------------------------------------------------------------------------------------------
 
+OPS: Final = next(_slot)  # [ops, OP_SIZE]: records, see below
 # positions: a lane of a stage
 FIRST_STEP: Final = next(_slot)
 END_STEP: Final = next(_slot)
@@ -113,23 +114,6 @@ SEND_KEY: Final = next(_slot)
 SEND_TRANSFER: Final = next(_slot)
 SEND_BLOCKS: Final = next(_slot)
 # ops
-OP_TYPE: Final = next(_slot)
-OP_KIND: Final = next(_slot)  # of the last row that it makes
-OP_NS: Final = next(_slot)  # of kernels: time on the slowest rank; of the host: time that it works
-OP_SLOWEST: Final = next(_slot)  # place of that rank
-OP_DURATIONS: Final = next(_slot)  # first entry of the times of all ranks; -1 where they are equal
-OP_FIRST_KERNEL: Final = next(_slot)
-OP_END_KERNEL: Final = next(_slot)
-OP_COUNTS: Final = next(_slot)  # whether its tokens count
-OP_FIRST_TRANSFER: Final = next(_slot)
-OP_END_TRANSFER: Final = next(_slot)
-OP_STREAM: Final = next(_slot)
-OP_LABEL: Final = next(_slot)
-OP_ISSUE_NS: Final = next(_slot)
-OP_MEETING: Final = next(_slot)  # its rendezvous
-OP_WAITS: Final = next(_slot)
-OP_FIRST_RANK: Final = next(_slot)  # of a service, into SERVICE_RANK and SERVICE_NS
-OP_END_RANK: Final = next(_slot)
 OP_TRANSFER: Final = next(_slot)  # [transfers of all collectives]
 DURATION_NS: Final = next(_slot)  # [rows of durations, ranks of a lane]
 KERNEL_NS: Final = next(_slot)  # on its op's slowest rank
@@ -348,7 +332,32 @@ KNOWN_RATE: Final = next(_slot)  # of members of known sets, as KNOWN_SET
 SHARE_RATE: Final = next(_slot)  # not cleared either
 
 NUM_HEADER: Final = next(_slot)
-FIRST_COLUMN: Final = FIRST_STEP
+FIRST_COLUMN: Final = OPS
+
+# ---- records of ops -----------------------------------------------------------------------------------------------
+
+# An op is named by where its record begins in `m`: `m[op + OP_TYPE]` is its type. Lanes read ops far apart, so that a
+# record is as long as a line of the cache: fields that no type of ops has both of are at the same place.
+_field = count()
+OP_TYPE: Final = next(_field)
+OP_KIND: Final = next(_field)  # of the last row that it makes
+OP_NS: Final = next(_field)  # of kernels: time on the slowest rank; of the host: time that it works
+OP_SLOWEST: Final = next(_field)  # of kernels: place of that rank
+OP_DURATIONS: Final = next(_field)  # of kernels: first entry of the times of all ranks; -1 where they are equal
+OP_COUNTS: Final = next(_field)  # of kernels and services: whether its tokens count
+OP_FIRST_KERNEL: Final = next(_field)
+OP_END_KERNEL: Final = next(_field)
+OP_SIZE: Final = next(_field)
+OP_ISSUE_NS: Final = OP_NS  # of a collective: time that the host works before
+OP_STREAM: Final = OP_SLOWEST  # of a collective or a wait
+OP_MEETING: Final = OP_DURATIONS  # of a collective: its rendezvous
+OP_LABEL: Final = OP_COUNTS  # of a collective or a wait
+OP_WAITS: Final = OP_COUNTS  # of work of the host: whether it begins now at the earliest
+OP_FIRST_TRANSFER: Final = OP_FIRST_KERNEL  # of a collective, into OP_TRANSFER
+OP_END_TRANSFER: Final = OP_END_KERNEL
+OP_FIRST_RANK: Final = OP_FIRST_KERNEL  # of a service, into SERVICE_RANK and SERVICE_NS
+OP_END_RANK: Final = OP_END_KERNEL
+FIRST_OP: Final = NUM_HEADER
 
 # ---- values -------------------------------------------------------------------------------------------------------
 
@@ -459,6 +468,11 @@ class Memory:
         for name in range(FLOW_BYTES, NUM_HEADER):
             bigger.floats(name, int(self.sizes[name]))[:] = self.floats(name)
         return bigger
+
+
+def op_number(records: IntArray) -> IntArray:
+    """Return the numbers of ops, as the lists of a lowered plan have them, from where their records begin."""
+    return (records - FIRST_OP) // OP_SIZE
 
 
 def build_memory(sizes: IntArray) -> Memory:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +16,6 @@ __all__ = ["OpColumns"]
 IntArray = NDArray[np.int64]
 _Columns = dict[int, IntArray | int]
 """Columns by name; a number is that of all ops."""
-_OTHERS: Final = {
-    at.OP_TYPE: 0,
-    at.OP_KIND: 0,
-    at.OP_NS: 0,
-    at.OP_SLOWEST: 0,
-    at.OP_DURATIONS: -1,
-    at.OP_FIRST_KERNEL: 0,
-    at.OP_END_KERNEL: 0,
-    at.OP_COUNTS: 0,
-    at.OP_FIRST_TRANSFER: 0,
-    at.OP_END_TRANSFER: 0,
-    at.OP_STREAM: -1,
-    at.OP_LABEL: -1,
-    at.OP_ISSUE_NS: 0,
-    at.OP_MEETING: -1,
-    at.OP_WAITS: 0,
-    at.OP_FIRST_RANK: 0,
-    at.OP_END_RANK: 0,
-}
-"""Columns of ops, and what they say of types of ops that have no such thing."""
 
 
 class OpColumns:
@@ -81,7 +61,8 @@ class OpColumns:
         numbers: dict[type[Op], list[int]] = {Compute: [], Collective: [], AwaitStream: [], HostWork: [], Service: []}
         for number, op in enumerate(ops):
             numbers[type(op)].append(number)
-        columns = {name: np.full(len(ops), other, dtype=np.int64) for name, other in _OTHERS.items()}
+        records = np.zeros((len(ops), at.OP_SIZE), dtype=np.int64)
+        columns: dict[int, IntArray] = {at.OPS: records.ravel()}
         make: dict[type[Op], Callable[[Sequence[Any]], _Columns]] = {
             Compute: self._of_computes,
             Collective: self._of_collectives,
@@ -92,8 +73,8 @@ class OpColumns:
         for type_, of in numbers.items():
             rows = np.array(of, dtype=np.int64)
             for name, values in make[type_]([ops[number] for number in of]).items():
-                if name in _OTHERS:
-                    columns[name][rows] = values
+                if name < at.OP_SIZE:  # a field of records
+                    records[rows, name] = values
                 else:
                     columns[name] = np.asarray(values)
         sizes = whole(size for _, size in self._meetings.values())

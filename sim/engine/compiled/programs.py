@@ -35,9 +35,9 @@ def sleep(m: IntArray, program: int, until_ns: int) -> bool:
 
 def duration_of(m: IntArray, op: int, first: int, end: int, place: int) -> int:
     """Return the time of some kernels of an op, on a rank of the lane."""
-    if m[m[OP_FIRST_KERNEL] + op] == first and m[m[OP_END_KERNEL] + op] == end:
-        rows = m[m[OP_DURATIONS] + op]
-        return int(m[m[OP_NS] + op] if rows < 0 else m[m[DURATION_NS] + rows + place])
+    if m[op + OP_FIRST_KERNEL] == first and m[op + OP_END_KERNEL] == end:
+        rows = m[op + OP_DURATIONS]
+        return int(m[op + OP_NS] if rows < 0 else m[m[DURATION_NS] + rows + place])
     total_ns = 0
     for kernel in range(first, end):
         rows = m[m[KERNEL_DURATIONS] + kernel]
@@ -47,11 +47,11 @@ def duration_of(m: IntArray, op: int, first: int, end: int, place: int) -> int:
 
 def compute(m: IntArray, program: int, op: int, first: int, end: int) -> bool:
     """Run kernels `first` to before `end` of an op on the lane's ranks; tell whether they end now."""
-    if m[m[OP_COUNTS] + op] and first == m[m[OP_FIRST_KERNEL] + op]:
+    if m[op + OP_COUNTS] and first == m[op + OP_FIRST_KERNEL]:
         count_tokens(m, program, op)
     if m[NUM_SMS]:
         return compute_slowed(m, program, op, first, end)
-    now_ns, is_even = m[NOW], m[m[OP_DURATIONS] + op] < 0
+    now_ns, is_even = m[NOW], m[op + OP_DURATIONS] < 0
     ranks = m[LANE_RANKS] + m[m[POSITION] + program] * m[NUM_RANKS]
     last, start_ns, end_ns, released_by = 0, now_ns, now_ns - 1, m[m[LAST_ROW] + program]
     duration_ns = duration_of(m, op, first, end, 0)
@@ -66,8 +66,8 @@ def compute(m: IntArray, program: int, op: int, first: int, end: int) -> bool:
                 last, start_ns, end_ns = place, begins_ns, m[free]
         if start_ns > now_ns:
             released_by = m[m[HOLDER] + m[ranks + last]]
-    elif first == m[m[OP_FIRST_KERNEL] + op] and end == m[m[OP_END_KERNEL] + op]:
-        last, end_ns = m[m[OP_SLOWEST] + op], now_ns + m[m[OP_NS] + op]
+    elif first == m[op + OP_FIRST_KERNEL] and end == m[op + OP_END_KERNEL]:
+        last, end_ns = m[op + OP_SLOWEST], now_ns + m[op + OP_NS]
     elif is_even:
         end_ns = now_ns + duration_ns
     else:
@@ -95,8 +95,8 @@ def note_kernels(
     place: int,
 ) -> int:
     """Record kernels of an op on the rank that ends last; return the reference of the last of them."""
-    kind = m[m[OP_KIND] + op]
-    if end != m[m[OP_END_KERNEL] + op]:
+    kind = m[op + OP_KIND]
+    if end != m[op + OP_END_KERNEL]:
         kind = m[m[KERNEL_KIND] + end - 1]
     row = note(m, COMPUTE_ENTRY, kind, start_ns, end_ns, released_by)
     if row < 0:
@@ -109,7 +109,7 @@ def note_kernels(
 def compute_slowed(m: IntArray, program: int, op: int, first: int, end: int) -> bool:
     """Run kernels on ranks whose kernels slow down while transfers take SMs; tell whether they end now."""
     ranks = m[LANE_RANKS] + m[m[POSITION] + program] * m[NUM_RANKS]
-    is_even, duration_ns = m[m[OP_DURATIONS] + op] < 0, duration_of(m, op, first, end, 0)
+    is_even, duration_ns = m[op + OP_DURATIONS] < 0, duration_of(m, op, first, end, 0)
     claim = open_claim(m, m[NUM_RANKS])
     for place in range(m[NUM_RANKS]):
         if not is_even:
@@ -140,8 +140,8 @@ def await_claim(m: IntArray, program: int, claim: int, row: int, before: int) ->
 
 def run_kernels(m: IntArray, program: int, op: int) -> bool:
     """Run kernels as the host issues them, in one piece as long as the host is ahead; tell whether all have ended."""
-    issued, kernels = m[ISSUED_NS] + program * m[MOST_KERNELS], m[m[OP_FIRST_KERNEL] + op]
-    num_kernels = m[m[OP_END_KERNEL] + op] - kernels
+    issued, kernels = m[ISSUED_NS] + program * m[MOST_KERNELS], m[op + OP_FIRST_KERNEL]
+    num_kernels = m[op + OP_END_KERNEL] - kernels
     while m[m[NEXT_KERNEL] + program] < num_kernels:
         first = m[m[NEXT_KERNEL] + program]
         if not sleep(m, program, m[issued + first]):
@@ -165,8 +165,8 @@ def host_work(m: IntArray, position: int, work_ns: int, not_before_ns: int) -> i
 
 def issue_kernels(m: IntArray, program: int, op: int) -> None:
     """Let the host issue the kernels of an op, one after another."""
-    issued, kernels = m[ISSUED_NS] + program * m[MOST_KERNELS], m[m[OP_FIRST_KERNEL] + op]
-    for i in range(m[m[OP_END_KERNEL] + op] - kernels):
+    issued, kernels = m[ISSUED_NS] + program * m[MOST_KERNELS], m[op + OP_FIRST_KERNEL]
+    for i in range(m[op + OP_END_KERNEL] - kernels):
         work_ns = m[m[KERNEL_ISSUE_NS] + kernels + i]
         m[issued + i] = host_work(m, m[m[POSITION] + program], work_ns, 0)
     m[m[NEXT_KERNEL] + program] = 0
@@ -178,7 +178,7 @@ def issue_kernels(m: IntArray, program: int, op: int) -> None:
 def serve(m: IntArray, program: int, op: int) -> bool:
     """Queue expert kernels on ranks of any stage; tell whether there is none, or they end now."""
     count_tokens(m, program, op)
-    first, end, num_served = m[m[OP_FIRST_RANK] + op], m[m[OP_END_RANK] + op], 0
+    first, end, num_served = m[op + OP_FIRST_RANK], m[op + OP_END_RANK], 0
     for at in range(first, end):
         num_served += int(m[m[SERVICE_NS] + at] > 0)
     if num_served == 0:
@@ -202,7 +202,7 @@ def serve(m: IntArray, program: int, op: int) -> bool:
         if end_ns > last_ns:
             last, last_ns = number, end_ns
         number += 1
-    row = note(m, SERVICE_ENTRY, m[m[OP_KIND] + op], now_ns, last_ns, before)
+    row = note(m, SERVICE_ENTRY, m[op + OP_KIND], now_ns, last_ns, before)
     describe(m, row, program, m[m[SIDE] + program], op, served, num_served)
     m[m[LAST_ROW] + program] = row + last if keeps else -1
     push(m, last_ns, NORMAL, RESUME, program)
@@ -220,10 +220,10 @@ def note_served(m: IntArray, place: int, start_ns: int, end_ns: int, released_by
 
 def serve_slowed(m: IntArray, program: int, op: int, num_served: int) -> bool:
     """Queue expert kernels on ranks that may be slowed; tell whether they end now."""
-    first, before, served, number = m[m[OP_FIRST_RANK] + op], m[m[LAST_ROW] + program], m[NUM_SERVED], 0
+    first, before, served, number = m[op + OP_FIRST_RANK], m[m[LAST_ROW] + program], m[NUM_SERVED], 0
     claim = open_claim(m, num_served)
     row = m[NUM_ENTRIES] << REFERENCE_BITS if m[KEEPS_ROWS] else -1
-    for at in range(first, m[m[OP_END_RANK] + op]):
+    for at in range(first, m[op + OP_END_RANK]):
         if m[m[SERVICE_NS] + at] <= 0:
             continue
         rank = m[m[SERVICE_RANK] + at]
@@ -237,7 +237,7 @@ def serve_slowed(m: IntArray, program: int, op: int, num_served: int) -> bool:
     begin_claim(m, claim)
     last = m[m[CLAIM_LAST] + claim]
     end_ns = m[m[CLAIM_END] + claim * m[CLAIM_RANKS] + last]
-    row = note(m, SERVICE_ENTRY, m[m[OP_KIND] + op], m[NOW], end_ns, before)
+    row = note(m, SERVICE_ENTRY, m[op + OP_KIND], m[NOW], end_ns, before)
     describe(m, row, program, m[m[SIDE] + program], op, served, num_served)
     m[m[CLAIM_SERVED] + claim] = served
     return await_claim(m, program, claim, row, before)
@@ -249,7 +249,7 @@ def serve_slowed(m: IntArray, program: int, op: int, num_served: int) -> bool:
 def begin_collective(m: IntArray, f: FloatArray, program: int, op: int) -> None:
     """Begin the transfers of a collective, and let the program wait for them."""
     batch = open_batch(m)
-    for at in range(m[OP_TRANSFER] + m[m[OP_FIRST_TRANSFER] + op], m[OP_TRANSFER] + m[m[OP_END_TRANSFER] + op]):
+    for at in range(m[OP_TRANSFER] + m[op + OP_FIRST_TRANSFER], m[OP_TRANSFER] + m[op + OP_END_TRANSFER]):
         add_place(m, batch, m[at])
     begin(m, f, batch)
     m[m[WAITS_FOR] + program] = batch
@@ -268,14 +268,14 @@ def note_batch(m: IntArray, program: int, op: int) -> None:
         if m[ends + first + i] > m[ends + first + last]:
             last = i
     start_ns, end_ns = m[m[BATCH_START] + batch], m[ends + first + last]
-    row = note(m, COLLECTIVE_ENTRY, m[m[OP_KIND] + op], start_ns, end_ns, m[m[LAST_ROW] + program])
+    row = note(m, COLLECTIVE_ENTRY, m[op + OP_KIND], start_ns, end_ns, m[m[LAST_ROW] + program])
     describe(m, row, program, m[m[SIDE] + program], op, first, size)
     m[m[LAST_ROW] + program] = row + last if row >= 0 else -1
 
 
 def enter_meeting(m: IntArray, f: FloatArray, program: int, op: int) -> bool:
     """Enter a rendezvous; the last to come starts the transfers of all. Tell whether the program goes on."""
-    meeting, last_row = m[m[OP_MEETING] + op], m[m[LAST_ROW] + program]
+    meeting, last_row = m[op + OP_MEETING], m[m[LAST_ROW] + program]
     number = m[m[MEETING_COUNT] + meeting]
     m[m[MEETING_COUNT] + meeting] += 1
     first = m[m[MEETING_FIRST] + meeting]
@@ -288,7 +288,7 @@ def enter_meeting(m: IntArray, f: FloatArray, program: int, op: int) -> bool:
     batch = open_batch(m)
     for i in range(first, first + number + 1):
         entered = m[m[MEETING_OP] + i]
-        for at in range(m[m[OP_FIRST_TRANSFER] + entered], m[m[OP_END_TRANSFER] + entered]):
+        for at in range(m[entered + OP_FIRST_TRANSFER], m[entered + OP_END_TRANSFER]):
             add_place(m, batch, m[m[OP_TRANSFER] + at])
     begin(m, f, batch)
     m[m[MEETING_BATCH] + meeting] = batch
@@ -298,14 +298,14 @@ def enter_meeting(m: IntArray, f: FloatArray, program: int, op: int) -> bool:
 
 def note_meeting(m: IntArray, program: int, op: int) -> None:
     """Record the transfers of a rendezvous in which the lane takes part."""
-    batch, row, position = m[m[MEETING_BATCH] + m[m[OP_MEETING] + op]], -1, m[m[POSITION] + program]
+    batch, row, position = m[m[MEETING_BATCH] + m[op + OP_MEETING]], -1, m[m[POSITION] + program]
     first, start_ns = m[m[BATCH_FIRST] + batch], m[m[BATCH_START] + batch]
     released_by = m[m[MET_BY] + program]
     for place in range(first, first + m[m[BATCH_SIZE] + batch]):
         joint = m[m[JOINT_ROW] + m[m[PLACE_TRANSFER] + place]]
         if not m[m[TAKES_PART] + joint * m[NUM_POSITIONS] + position]:
             continue
-        own = note(m, JOINT_ENTRY, m[m[OP_KIND] + op], start_ns, m[m[PLACE_END] + place], released_by)
+        own = note(m, JOINT_ENTRY, m[op + OP_KIND], start_ns, m[m[PLACE_END] + place], released_by)
         describe(m, own, program, m[m[SIDE] + program], op, place, 0)
         row = latest(m, row, own)
     m[m[LAST_ROW] + program] = row if row >= 0 else released_by
@@ -313,7 +313,7 @@ def note_meeting(m: IntArray, program: int, op: int) -> None:
 
 def await_meeting(m: IntArray, program: int, op: int) -> bool:
     """Wait for the transfers of a rendezvous that has begun; tell whether they have ended."""
-    meeting = m[m[OP_MEETING] + op]
+    meeting = m[op + OP_MEETING]
     first, released_by = m[m[MEETING_FIRST] + meeting], -1
     for i in range(first, first + m[m[MEETING_SIZE] + meeting]):
         released_by = latest(m, released_by, m[m[MEETING_ROW] + i])
@@ -332,7 +332,7 @@ def await_meeting(m: IntArray, program: int, op: int) -> bool:
 
 def start_on_stream(m: IntArray, program: int, op: int) -> None:
     """Start a collective after those that were started on its stream before."""
-    position, stream = m[m[POSITION] + program], m[m[OP_STREAM] + op]
+    position, stream = m[m[POSITION] + program], m[op + OP_STREAM]
     own = position * m[NUM_STREAMS] + stream
     started = m[NUM_STARTED]
     m[NUM_STARTED] += 1
@@ -348,8 +348,8 @@ def start_on_stream(m: IntArray, program: int, op: int) -> None:
         m[m[STARTED_NEXT] + m[m[QUEUE_TAIL] + own]] = started
     m[m[QUEUE_TAIL] + own] = started
     m[m[LAST_STARTED] + program * m[NUM_STREAMS] + stream] = started
-    if m[m[OP_LABEL] + op] >= 0:
-        m[m[LABELLED] + position * m[NUM_LABELS] + m[m[OP_LABEL] + op]] = started
+    if m[op + OP_LABEL] >= 0:
+        m[m[LABELLED] + position * m[NUM_LABELS] + m[op + OP_LABEL]] = started
     if not m[m[IS_OPEN] + own]:
         m[m[IS_OPEN] + own] = 1
         own_program = 3 * m[NUM_POSITIONS] + own
@@ -359,9 +359,9 @@ def start_on_stream(m: IntArray, program: int, op: int) -> None:
 
 def await_stream(m: IntArray, program: int, op: int) -> bool:
     """Wait for a collective that was started on a stream; tell whether the program goes on with the next op."""
-    label, position = m[m[OP_LABEL] + op], m[m[POSITION] + program]
+    label, position = m[op + OP_LABEL], m[m[POSITION] + program]
     if label < 0:
-        started = m[m[LAST_STARTED] + program * m[NUM_STREAMS] + m[m[OP_STREAM] + op]]
+        started = m[m[LAST_STARTED] + program * m[NUM_STREAMS] + m[op + OP_STREAM]]
         if started < 0:
             return True
     else:
@@ -384,7 +384,7 @@ def go_on_after_stream(m: IntArray, program: int) -> None:
     before = m[m[LAST_ROW] + program]
     if m[NOW] > since_ns:
         op = m[m[STARTED_OP] + started]
-        row = note(m, AWAIT_ENTRY, m[m[OP_KIND] + op], since_ns, m[NOW], before)
+        row = note(m, AWAIT_ENTRY, m[op + OP_KIND], since_ns, m[NOW], before)
         describe(m, row, program, m[m[SIDE] + program], op, 0, 0)
     m[m[LAST_ROW] + program] = latest(m, before, m[m[STARTED_ROW] + started])
 

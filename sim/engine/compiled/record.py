@@ -107,10 +107,9 @@ class Record:
         counts, memory = TokenCounts(self._plan.folding), self._memory
         num, arrays = int(memory.m[at.NUM_COUNTED]), self._arrays
         positions, steps, ops = arrays.positions, arrays.steps, arrays.ops
-        for number, position, side in zip(
-            *(memory.column(name, num).tolist() for name in (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
-            strict=True,
-        ):
+        columns = [memory.column(name, num) for name in (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)]
+        columns[0] = at.op_number(columns[0])
+        for number, position, side in zip(*(column.tolist() for column in columns), strict=True):
             counts.count_op(positions[position], steps[side], cast("Compute | Service", ops[number]))
         return counts
 
@@ -145,7 +144,7 @@ class Record:
         elif type_ == at.AWAIT_ENTRY:
             columns |= {
                 "stream": np.full(of.entry.size, STREAM_CODE["await"]),
-                "layer": self._layers(self._arrays.ops)[of[at.ENTRY_OP]],
+                "layer": self._layers(self._arrays.ops)[at.op_number(of[at.ENTRY_OP])],
             }
         elif type_ == at.PASS_ENTRY:
             columns["stream"] = np.full(of.entry.size, STREAM_CODE["pass"])
@@ -167,7 +166,7 @@ class Record:
 
     def _joint_columns(self, of: _Selected) -> dict[str, NDArray[np.generic]]:
         transfers, ops = self._arrays.transfers, self._arrays.ops
-        number, op = self._memory.column(at.PLACE_TRANSFER)[of[at.ENTRY_X]], of[at.ENTRY_OP]
+        number, op = self._memory.column(at.PLACE_TRANSFER)[of[at.ENTRY_X]], at.op_number(of[at.ENTRY_OP])
         stream = whole(
             STREAM_CODE["async" if isinstance(op, Collective) and op.stream is not None else "comm"] for op in ops
         )
@@ -200,13 +199,13 @@ class Record:
         """Return entries of kernels."""
         memory, ops = self._memory, self._arrays.ops
         kernels = [kernel for op in ops if isinstance(op, Compute) for kernel in op.kernels]
-        op, rank, begin, end = (of[name] for name in (at.ENTRY_OP, at.ENTRY_RANK, at.ENTRY_X, at.ENTRY_Y))
+        record, rank, begin, end = (of[name] for name in (at.ENTRY_OP, at.ENTRY_RANK, at.ENTRY_X, at.ENTRY_Y))
         of_row, within = spread(end - begin)
         took_ns = memory.column(at.KERNEL_NS)[begin[of_row] + within]
         contention_ns = np.zeros(took_ns.size, dtype=np.int64)
         first = np.cumsum(end - begin) - (end - begin)
-        is_other = rank != memory.column(at.OP_SLOWEST)[op]  # the rank that ends last: not the op's slowest
-        is_other &= memory.column(at.OP_DURATIONS)[op] >= 0
+        is_other = rank != memory.m[record + at.OP_SLOWEST]  # the rank that ends last: not the op's slowest
+        is_other &= memory.m[record + at.OP_DURATIONS] >= 0
         for number in np.flatnonzero(is_other).tolist():
             at_row = int(first[number])
             for i, kernel in enumerate(kernels[int(begin[number]) : int(end[number])]):
@@ -257,7 +256,7 @@ class Record:
         of_row, within = spread(of[at.ENTRY_Y])
         return CollectiveEntries(
             **self._common(of),
-            op=number[of[at.ENTRY_OP]],
+            op=number[at.op_number(of[at.ENTRY_OP])],
             ops=[op for op in ops if isinstance(op, Collective)],
             end_ns=self._memory.column(at.PLACE_END)[of[at.ENTRY_X][of_row] + within],
         )
@@ -277,7 +276,7 @@ class Record:
             **common,
             start_ns=memory.column(at.SERVED_START, num),
             released_by=memory.column(at.SERVED_BY, num),
-            op=number[of[at.ENTRY_OP]],
+            op=number[at.op_number(of[at.ENTRY_OP])],
             ops=services,
             size=of[at.ENTRY_Y],
             place=memory.column(at.SERVED_RANK, num),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import MAX_EVENTS
 from sim.engine.compiled import layout as at
-from sim.engine.compiled.arrays import ArrayPlan, KeptPlan, NotLoweredError, lower_plan
+from sim.engine.compiled.arrays import ArrayPlan, KeptPlan, NotLoweredError, lower_plan, op_records
 from sim.engine.compiled.compiler import RunKernel, compiled_run, has_numba
 from sim.engine.compiled.flows import KernelFlows
 from sim.engine.compiled.layout import FREE_LISTS, Memory, build_memory
@@ -282,23 +282,23 @@ def _of_sides(arrays: ArrayPlan, *per_op: NDArray[np.int64 | np.bool_]) -> list[
     """Return the sums of figures of ops over all sides, which may share ops."""
     sums = np.zeros((len(per_op), len(arrays.ops) + 1), dtype=np.int64)
     np.cumsum(per_op, axis=1, out=sums[:, 1:])
-    whole: list[int] = (sums[:, arrays.ints[at.SIDE_END_OP]] - sums[:, arrays.ints[at.SIDE_FIRST_OP]]).sum(1).tolist()
+    first, end = (at.op_number(arrays.ints[name]) for name in (at.SIDE_FIRST_OP, at.SIDE_END_OP))
+    whole: list[int] = (sums[:, end] - sums[:, first]).sum(1).tolist()
     return whole
 
 
 def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> IntArray:
     """Return the length of each column."""
     ints, scalars = arrays.ints, arrays.scalars
-    types = ints[at.OP_TYPE]
-    transfers = ints[at.OP_END_TRANSFER] - ints[at.OP_FIRST_TRANSFER]
-    kernels = ints[at.OP_END_KERNEL] - ints[at.OP_FIRST_KERNEL]
-    is_collective, most = types == at.COLLECTIVE, arrays.most_transfers
-    is_joint, is_on_stream = (is_collective & (ints[name] >= 0) for name in (at.OP_MEETING, at.OP_STREAM))
-    entries = np.where(types == at.ISSUED_COMPUTE, kernels, np.where(is_joint, most, 1))
-    served = ints[at.OP_END_RANK] - ints[at.OP_FIRST_RANK]
+    ops = op_records(ints)
+    lengths, types = ops[at.OP_END_KERNEL] - ops[at.OP_FIRST_KERNEL], ops[at.OP_TYPE]
+    is_collective, is_service, most = types == at.COLLECTIVE, types == at.SERVE, arrays.most_transfers
+    is_joint, is_on_stream = (is_collective & (ops[name] >= 0) for name in (at.OP_MEETING, at.OP_STREAM))
+    entries = np.where(types == at.ISSUED_COMPUTE, lengths, np.where(is_joint, most, 1))
+    counts = ops[at.OP_COUNTS] * (is_service | (types == at.COMPUTE) | (types == at.ISSUED_COMPUTE))
     num_sends, flowing, programs = _num_sends(arrays), _most_flowing(arrays), _num_programs(arrays)
     num_batches, num_places, num_started, num_entries, num_counted, num_served = _of_sides(
-        arrays, is_collective, transfers, is_on_stream, entries, ints[at.OP_COUNTS], served
+        arrays, is_collective, is_collective * lengths, is_on_stream, entries, counts, is_service * lengths
     )
     num_batches, num_places = num_batches + num_sends, num_places + num_sends
     num_entries += len(arrays.passes) + num_sends
