@@ -35,6 +35,15 @@ CASES: dict[str, Callable[[], Plan]] = {
 }
 
 
+GROWTH: dict[str, tuple[Callable[[], Plan], Callable[[], Plan]]] = {
+    "64 different lanes of 16 GPUs over one such lane": (
+        CASES["64 different lanes"],
+        lambda: FlatSwitchPlan(replace(STEP, num_stages=1)),
+    ),
+    "16 different pipelines of 4 stages over one": (CASES["16 different pipelines"], CASES["reference step"]),
+}
+
+
 def cpu_s(run: Callable[[], object]) -> float:
     """Return the CPU time of a call."""
     began = time.process_time()
@@ -65,4 +74,24 @@ def test_compiled_kernel(benchmark: BenchmarkFixture, name: str) -> None:
         Row(case="... with lowering and rows", figure=least / min(rows), unit="times"),
         Row(case="... with planning, lowering and rows", figure=min(simpy) / min(whole), unit="times"),
         Row(case="... time of the step alone, with planning and lowering", figure=min(simpy) / min(step), unit="times"),
+    )
+
+
+@pytest.mark.parametrize("name", GROWTH)
+def test_growth(benchmark: BenchmarkFixture, name: str) -> None:
+    """Time of the kernel on a large plan over that on a small one: lowered, and planned."""
+    kernel, kept = compiled_run(), [KeptPlan(make()) for make in GROWTH[name]]
+    large, small = (lower_plan(plan) for plan in kept)
+    run_lowered(small, kernel)
+    alone, alone_small, rows, rows_small = run_rounds(
+        benchmark,
+        lambda: cpu_s(lambda: run_lowered(large, kernel)),
+        lambda: cpu_s(lambda: run_lowered(small, kernel)),
+        lambda: cpu_s(lambda: run_kernel(kept[0], kernel, links=False)),
+        lambda: cpu_s(lambda: run_kernel(kept[1], kernel, links=False)),
+    )
+    note(
+        benchmark,
+        Row(case=f"compiled: {name}, engine alone", figure=min(alone) / min(alone_small), unit="times", bar=20),
+        Row(case="... with lowering and rows", figure=min(rows) / min(rows_small), unit="times", bar=20),
     )

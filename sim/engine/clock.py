@@ -8,6 +8,7 @@ Guards: an event budget, and a stop on many events at one time.
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import Any
 
 import simpy
 
@@ -38,16 +39,12 @@ class Environment(simpy.Environment):
     now: int = 0  # SimPy's is a property, which takes longer: every event reads it
     """Time since the start of the run, in nanoseconds."""
 
-    @property
-    def is_last_of_now(self) -> bool:
-        """Whether no other event is to come at this time."""
-        return not self._queue or self._queue[0][0] > self.now
-
 
 class Alarm(simpy.Event):
     """An event after a delay, at a priority of its own, which a `simpy.Timeout` has not.
 
-    It calls back, or lets a process go on that waits for it.
+    It calls back, or lets a process go on that waits for it. `subject` is what the callback is about: a
+    `functools.partial` for each alarm would take longer.
     """
 
     _ok, _value = True, None
@@ -56,10 +53,11 @@ class Alarm(simpy.Event):
         self,
         env: Environment,
         delay_ns: int,
-        callback: Callable[[simpy.Event], None] | None = None,
+        callback: Callable[[Any], None] | None = None,
         priority: int = 1,
+        subject: Any = None,  # noqa: ANN401  # what the callback knows
     ) -> None:
-        self.env, self.callbacks = env, [] if callback is None else [callback]
+        self.env, self.callbacks, self.subject = env, [] if callback is None else [callback], subject
         heappush(env._queue, (env.now + delay_ns, priority, next(env._eid), self))  # type: ignore[misc]  # as SimPy's `schedule`, for any priority
 
 

@@ -6,6 +6,7 @@ what, on which rank), and the op itself gives the rest (`sim.engine.rows`, which
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,7 +233,7 @@ class Recorder:
         entry, op, stage, lane, rank, microbatch, chunk, start_ns, released_by = table_of(self._computes, 9)
         num_kernels = whole(len(op_.kernels) for op_ in self._compute_ops)
         size = num_kernels[op]
-        took_ns = whole(took for kernels in self._took_ns for took in kernels)
+        took_ns = whole(chain.from_iterable(self._took_ns))
         contention_ns, first = np.zeros(took_ns.size, dtype=np.int64), np.cumsum(size) - size
         for number, values in self._slowed.items():
             contention_ns[first[number] : first[number] + len(values)] = values
@@ -265,17 +266,20 @@ class Recorder:
             released_by=released_by,
             op=op,
             ops=list(self._collective_ops),
-            end_ns=whole(end for ends in self._ends_ns for end in ends),
+            end_ns=whole(chain.from_iterable(self._ends_ns)),
         )
 
     def _services_table(self) -> ServiceEntries:
         """Return the entries of services."""
         entry, op, stage, lane, microbatch, chunk, size = table_of(self._services, 7)
         ops = list(self._service_ops)
-        places = [
-            np.arange(ops[number].ranks.size) if served[-1] is None else served[-1]
-            for number, served in zip(op.tolist(), self._served, strict=True)
-        ]
+        place = None
+        if any(served[-1] is not None for served in self._served):
+            places = [
+                np.arange(ops[number].ranks.size) if served[-1] is None else served[-1]
+                for number, served in zip(op.tolist(), self._served, strict=True)
+            ]
+            place = joined(places, np.int64)
         return ServiceEntries(
             entry=entry,
             stage=stage,
@@ -287,7 +291,7 @@ class Recorder:
             op=op,
             ops=ops,
             size=size,
-            place=joined(places, np.int64),
+            place=place,
             end_ns=joined([served[1] for served in self._served], np.int64),
             homes=self._homes,
         )

@@ -188,8 +188,8 @@ class ServiceEntries(Entries):
     """Services, as they are numbered."""
     size: IntArray
     """Kernels that served. Shape [E]."""
-    place: IntArray
-    """Their places in their ops. Shape [rows]."""
+    place: IntArray | None
+    """Their places in their ops; None: all ranks of each, in their order. Shape [rows]."""
     end_ns: IntArray
     """Shape [rows]."""
     homes: IntArray
@@ -201,10 +201,11 @@ class ServiceEntries(Entries):
 
     def rows(self, of: Of, within: Within) -> _Given:
         """Return the rows."""
-        del within
         op, ops = self.op[of], self.ops
         num_ranks = whole(service.ranks.size for service in ops)
-        at = (np.cumsum(num_ranks) - num_ranks)[op] + self.place
+        at: Of = slice(None)  # where each op was run once, on all of its ranks
+        if self.place is not None or self.op.size > len(ops):
+            at = (np.cumsum(num_ranks) - num_ranks)[op] + (within if self.place is None else self.place)
         rank = joined([service.ranks for service in ops], np.int64)[at]
         duration_ns = joined([service.duration_ns for service in ops], np.int64)[at]
         home_stage, home_lane = self.homes[:, rank]

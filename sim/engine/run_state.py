@@ -161,8 +161,9 @@ class RunState:
         self.receivers: dict[LanePosition, Receiver] = {}
         self.shares_compute = plan.shares_compute
         homes = np.zeros((2, num_ranks), dtype=np.int64)
-        for position in np.ndindex(plan.lane_ranks.shape[:2]):
-            homes[:, plan.lane_ranks[position]] = np.array(position)[:, None]
+        num_stages, num_lanes, _ = plan.lane_ranks.shape
+        homes[0, plan.lane_ranks] = np.arange(num_stages)[:, None, None]
+        homes[1, plan.lane_ranks] = np.arange(num_lanes)[:, None]
         self.recorder = Recorder(homes)
         self.tokens = TokenCounts(plan.folding)
         self.num_stage_ops = 0

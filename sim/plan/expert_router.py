@@ -204,19 +204,7 @@ class ExpertRouter:
         drawn = _Draws(layers, microbatches, slots)
         num_blocks = len(groups) // work.mesh.strategy.etp
         self.costs.loads.note(lane, layers, microbatches, computed=computed, num_groups=num_blocks)
-        slot_tokens, slot_tokens_computed, round_trips = [], [], []
-        sources_of = sources_of_groups(work, lane_ranks, [group for _, group in groups])
-        for (number, group), sources in zip(groups, sources_of, strict=True):
-            per_slot = _split_over_slots(carried[:, sources], slots, group.size)
-            slot_tokens.append(per_slot.sum(axis=1))
-            slot_tokens_computed.append(
-                slot_tokens[-1]
-                if carried is computed
-                else _split_over_slots(computed[:, sources], slots, group.size).sum(axis=1)
-            )
-            if not (work.has_replicated_tokens or work.gathers_tokens):
-                senders = lane_ranks if len(groups) == 1 else group
-                round_trips.append(self._round_trips(senders, group, per_slot, drawn, group_number=number))
+        slot_tokens, slot_tokens_computed, round_trips = self._groups_of(groups, lane_ranks, carried, computed, drawn)
         etp, num_routed = work.mesh.strategy.etp, counts.sum(axis=(1, 2)).tolist()
         on_hosts, computed_on_hosts = (tokens_of_hosts(work, each) for each in (slot_tokens, slot_tokens_computed))
         arrived = on_hosts if etp == 1 else np.repeat(on_hosts, etp, axis=1)
@@ -248,6 +236,34 @@ class ExpertRouter:
             )
             for i, (microbatch, layer) in enumerate(product(microbatches, layers))
         }
+
+    def _groups_of(
+        self,
+        groups: list[tuple[int, Ranks]],
+        lane_ranks: Ranks,
+        carried: NDArray[np.int64],
+        computed: NDArray[np.int64],
+        drawn: "_Draws",
+    ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]], list[list[tuple[Transfer, Transfer]]]]:
+        """Return tokens in slots and round trips of each expert group of a lane, of copies to experts [N, S, E].
+
+        The tokens are those that come to a slot and those that it computes, each [N, R, C].
+        """
+        work = self.work
+        arrived, kept, round_trips = [], [], []
+        sources_of = sources_of_groups(work, lane_ranks, [group for _, group in groups])
+        for (number, group), sources in zip(groups, sources_of, strict=True):
+            per_slot = _split_over_slots(carried[:, sources], drawn.slots, group.size)
+            arrived.append(per_slot.sum(axis=1))
+            kept.append(
+                arrived[-1]
+                if computed is carried
+                else _split_over_slots(computed[:, sources], drawn.slots, group.size).sum(axis=1)
+            )
+            if not (work.has_replicated_tokens or work.gathers_tokens):
+                senders = lane_ranks if len(groups) == 1 else group
+                round_trips.append(self._round_trips(senders, group, per_slot, drawn, group_number=number))
+        return arrived, kept, round_trips
 
     def _route_to_hosts(self, position: LanePosition, layers: list[int], microbatches: range) -> _Batch:
         """Return a batch of routed layers, of which only the copies for hosts and for experts are drawn."""

@@ -21,6 +21,7 @@ lane has at the same positions. What lanes do together (reduction of gradients) 
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from sim.build.work import Work
 from sim.plan.expert_routing import copies_drawn
 from sim.plan.ops import Transfer
+from topology.cluster import Cluster
 from topology.links import LinkLoad, LinkMap, SharedLinks, scattered_numbers
 
 __all__ = ["Folding", "equivalent_lanes"]
@@ -36,6 +38,7 @@ __all__ = ["Folding", "equivalent_lanes"]
 IntArray = NDArray[np.intp]
 Reductions = Callable[[int], Sequence[Transfer]]
 """What the data-parallel replicas of a stage exchange."""
+_KEPT = 8  # clusters and lanes of which wiring is kept for further runs
 _DIGITS = 9  # of bytes on a link over the most on any, that count: the rest is rounding
 
 
@@ -49,10 +52,25 @@ class _Spread(NamedTuple):
     """The link of the lane that runs, by its place, whose bytes are that part. Shape [P]."""
 
 
+_Moved = dict[int, tuple[LinkMap, IntArray]]
+"""Lane that runs -> its links, and those in their place on each of the lanes that it runs for."""
+_Spreads = dict[tuple[int, bytes], _Spread]
+"""Lane that runs, links of its own -> the links of all lanes in the place of these."""
+
+
+@lru_cache(maxsize=_KEPT)
+def _known_links(
+    cluster: Cluster, lane_of: bytes, lane_ranks: bytes, shape: tuple[int, ...]
+) -> tuple[_Moved, _Spreads]:
+    """Return the links known so far, for all runs of a process whose lanes are folded alike."""
+    del cluster, lane_of, lane_ranks, shape
+    return {}, {}
+
+
 class Folding:
     """Which lane runs for which."""
 
-    def __init__(self, lane_of: IntArray, lane_ranks: IntArray, link_map: Callable[[int], LinkMap]) -> None:
+    def __init__(self, lane_of: IntArray, lane_ranks: IntArray, cluster: Cluster) -> None:
         """Fold lanes.
 
         Parameters
@@ -61,18 +79,16 @@ class Folding:
             The lane that runs for each. Shape [lanes].
         lane_ranks
             Ranks of each lane. Shape [stages, lanes, lane_size].
-        link_map
-            The link of a lane at the same position as each link of the lane that runs for it.
+        cluster
+            Where the lanes run.
         """
-        self.lane_of, self._lane_ranks = lane_of, lane_ranks
+        self.lane_of, self._lane_ranks, self._cluster = lane_of, lane_ranks, cluster
         self.num_of = np.bincount(lane_of, minlength=lane_of.size)
-        self._link_map = link_map
         self._home = np.full(int(lane_ranks.max()) + 1, -1)
         for lane in range(lane_of.size):
             self._home[lane_ranks[:, lane]] = lane
         self._counts: dict[Transfer, int] = {}
-        self._moved: dict[int, tuple[LinkMap, IntArray]] = {}
-        self._spreads: dict[tuple[int, bytes], _Spread] = {}
+        self._moved, self._spreads = _known_links(cluster, lane_of.tobytes(), lane_ranks.tobytes(), lane_ranks.shape)
 
     @property
     def running(self) -> list[int]:
@@ -134,7 +150,9 @@ class Folding:
     def _links_of(self, lane: int) -> tuple[LinkMap, IntArray]:
         """Return the links of `lane`, and the links in their place on each of the lanes that it runs for [lanes, M]."""
         if lane not in self._moved:
-            maps = [self._link_map(int(other)) for other in np.flatnonzero(self.lane_of == lane)]
+            own = self._lane_ranks[:, lane].ravel()
+            others = np.flatnonzero(self.lane_of == lane)
+            maps = [self._cluster.link_map(own, self._lane_ranks[:, other].ravel()) for other in others]
             self._moved[lane] = (maps[0], np.stack([of_other.images for of_other in maps]))
         return self._moved[lane]
 
@@ -153,14 +171,14 @@ def equivalent_lanes(work: Work, lane_ranks: IntArray, reductions: Reductions) -
     """
     num_lanes = lane_ranks.shape[1]
     alone = np.arange(num_lanes)
-    pipelines = [lane_ranks[:, lane].ravel() for lane in range(num_lanes)]
     if num_lanes == 1 or work.mesh.convention.experts_span_stages or work.network.fidelity == "flow":
         return alone  # spanning lanes serve each other; flows are not folded
-    if any(work.cluster.meets_others(ranks) for ranks in pipelines):
+    wiring = _wiring(work.cluster, lane_ranks.tobytes(), lane_ranks.shape)
+    if wiring is None:
         return alone
     classes: dict[tuple[int, Hashable], int] = {}
     lane_of = np.zeros(num_lanes, dtype=np.intp)
-    for values in _compared(work, lane_ranks, pipelines, reductions):
+    for values in _compared(work, lane_ranks, wiring, reductions):
         classes.clear()
         for lane, value in enumerate(values):
             lane_of[lane] = classes.setdefault((int(lane_of[lane]), value), lane)
@@ -172,12 +190,22 @@ def equivalent_lanes(work: Work, lane_ranks: IntArray, reductions: Reductions) -
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=_KEPT)
+def _wiring(cluster: Cluster, lane_ranks: bytes, shape: tuple[int, ...]) -> tuple[bytes, ...] | None:
+    """Return a key of the wiring of each lane; None where the traffic of one may meet that of others."""
+    ranks = np.frombuffer(lane_ranks, dtype=np.intp).reshape(shape)
+    pipelines = [ranks[:, lane].ravel() for lane in range(shape[1])]
+    if any(cluster.meets_others(pipeline) for pipeline in pipelines):
+        return None
+    return tuple([cluster.wiring_of(pipeline) for pipeline in pipelines])
+
+
 def _compared(
-    work: Work, lane_ranks: IntArray, pipelines: list[IntArray], reductions: Reductions
-) -> Iterator[list[Hashable]]:
+    work: Work, lane_ranks: IntArray, wiring: tuple[bytes, ...], reductions: Reductions
+) -> Iterator[Sequence[Hashable]]:
     """Yield what is compared, a value for each lane at a time, the cheapest and most telling first."""
-    num_lanes = len(pipelines)
-    yield [work.cluster.wiring_of(ranks) for ranks in pipelines]
+    num_lanes = len(wiring)
+    yield wiring
     if not work.has_balanced_routing:  # which gives every lane the same by its formula
         for layer in filter(work.model.is_moe_layer, work.layers):
             for microbatch in range(work.num_microbatches):

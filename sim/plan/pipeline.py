@@ -28,7 +28,6 @@ from sim.plan.ops import (
     inputs_of,
     target_of,
 )
-from topology.links import LinkMap
 from workloads.memory import activation_bytes_per_microbatch, weight_pass_bytes_per_microbatch
 from workloads.schedules import (
     Pair,
@@ -85,7 +84,7 @@ class PipelinePlan:
         if not self._folds:
             return None
         lane_of = equivalent_lanes(self.work, self.lane_ranks, self.lowering.gradients.transfers)
-        return Folding(lane_of, self.lane_ranks, self._link_map) if np.unique(lane_of).size < num_lanes else None
+        return Folding(lane_of, self.lane_ranks, self.work.cluster) if np.unique(lane_of).size < num_lanes else None
 
     @cached_property
     def shares_compute(self) -> bool:
@@ -186,13 +185,6 @@ class PipelinePlan:
             for chunk in chunks
         )
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.rank_tokens)) / kept
-
-    def _link_map(self, lane: int) -> LinkMap:
-        """Return the link of `lane` at the position of each link of the lane that runs for `lane`."""
-        if self.folding is None:
-            raise RuntimeError("no lane runs for another")
-        runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
-        return self.work.cluster.link_map(runs, ranks)
 
     @cached_property
     def _stage_times(self) -> tuple[StageTimes, ...]:

@@ -6,6 +6,7 @@ files of the kernel in it: numba itself would look at one file alone, and not co
 """
 
 import hashlib
+import importlib
 import importlib.util
 import inspect
 import os
@@ -51,30 +52,16 @@ def is_kept() -> bool:
 
 @cache
 def compiled_run() -> RunKernel:
-    """Return the kernel compiled by numba: the first call takes a minute, or a second where it was kept on disk."""
-    import numba  # noqa: PLC0415  # optional, and slow to import
-
-    space: dict[str, Any] = {}
-    for module in _MODULES:
-        space |= vars(module)
-    njit: Any = numba.njit
-    pointer: Any = numba.types.CPointer  # an array is seven arguments of each call, and its indices may be negative
-    types = {"m": pointer(numba.int64), "f": pointer(numba.float64), float: numba.float64}
-    inner = [function for module in _MODULES for function in module.FUNCTIONS]
-    for function in inner:  # kept with the entry, which calls the last of them: not compiled then
-        signature = () if is_kept() else (_signature(function, types, numba.int64),)
-        options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-        space[function.__name__] = njit(*signature, **options)(
-            FunctionType(function.__code__, space, function.__name__)
-        )
-    entry = FunctionType(loop.run_arrays.__code__, space, _name())
-    entry.__qualname__ = _name()  # which names the files
-    kernel: RunKernel
-    try:
-        kernel = njit(cache=True)(entry)
-    except RuntimeError:  # no place to keep it: a read-only install without a home
-        kernel = njit(entry)
-    return kernel
+    """Return the kernel compiled by numba: the first call takes half a minute, or a second where it is kept on disk."""
+    numba: Any = importlib.import_module("numba")  # optional, and slow to import
+    if numba.config.DISABLE_JIT:  # `NUMBA_DISABLE_JIT=1`, for a debugger
+        return loop.run
+    if is_kept():
+        try:
+            return _compiled(numba, is_typed=False)
+        except numba.core.errors.TypingError:  # kept on another processor
+            pass
+    return _compiled(numba, is_typed=True)
 
 
 def is_loaded() -> bool:
@@ -90,6 +77,30 @@ def start_s() -> float:
 
 
 # ---- private ------------------------------------------------------------------------------------------------------
+
+
+def _compiled(numba: Any, *, is_typed: bool) -> RunKernel:  # noqa: ANN401  # a module
+    """Return the compiled kernel; without types only one that was kept can be had, and its parts are not compiled."""
+    space: dict[str, Any] = {}
+    for module in _MODULES:
+        space |= vars(module)
+    pointer = numba.types.CPointer  # an array is seven arguments of each call, and its indices may be negative
+    types = {"m": pointer(numba.int64), "f": pointer(numba.float64), float: numba.float64}
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+    for function in (function for module in _MODULES for function in module.FUNCTIONS):
+        signature = (_signature(function, types, numba.int64),) if is_typed else ()
+        space[function.__name__] = numba.njit(*signature, **options)(
+            FunctionType(function.__code__, space, function.__name__)
+        )
+    entry = FunctionType(loop.run_arrays.__code__, space, _name())
+    entry.__qualname__ = _name()  # which names the files
+    arrays = (numba.int64[::1], numba.float64[::1])
+    kernel: RunKernel
+    try:
+        kernel = numba.njit(arrays, cache=True)(entry)
+    except RuntimeError:  # no place to keep it: a read-only install without a home
+        kernel = numba.njit(arrays)(entry)
+    return kernel
 
 
 def _signature(function: Callable[..., Any], types: dict[Any, Any], whole: Any) -> tuple[Any, ...]:  # noqa: ANN401

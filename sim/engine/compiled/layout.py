@@ -13,7 +13,6 @@ no index may be negative. The kernel's modules import all names of this module.
 Numbers that name nothing are -1.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -161,9 +160,6 @@ TAKES_PART: Final = next(_slot)  # [joint transfers, positions]
 
 # ---- columns of a run ---------------------------------------------------------------------------------------------
 
-HEAP_TIME: Final = next(_slot)
-HEAP_KEY: Final = next(_slot)
-HEAP_WHAT: Final = next(_slot)
 # programs: the lanes, two sides of each, the streams of each
 STATE: Final = next(_slot)
 POSITION: Final = next(_slot)
@@ -196,35 +192,13 @@ IS_OPEN: Final = next(_slot)
 STREAM_ROW: Final = next(_slot)
 STREAM_COUNT: Final = next(_slot)
 LABELLED: Final = next(_slot)  # [positions, labels]
-# started collectives
-STARTED_OP: Final = next(_slot)
-STARTED_SIDE: Final = next(_slot)
-STARTED_BY: Final = next(_slot)  # row
-STARTED_ROW: Final = next(_slot)
-STARTED_NUMBER: Final = next(_slot)
-STARTED_NEXT: Final = next(_slot)
-HAS_ENDED: Final = next(_slot)
-STARTED_WAITER: Final = next(_slot)
 # rendezvous
 MEETING_COUNT: Final = next(_slot)
 MEETING_BATCH: Final = next(_slot)
 MEETING_WAITER: Final = next(_slot)
 MEETING_ROW: Final = next(_slot)
 MEETING_OP: Final = next(_slot)
-# batches
-BATCH_START: Final = next(_slot)
-BATCH_FIRST: Final = next(_slot)
-BATCH_SIZE: Final = next(_slot)
-BATCH_WAITING: Final = next(_slot)  # -1 when `done` has fired
-BATCH_WAITER: Final = next(_slot)
-BATCH_SEND: Final = next(_slot)
-BATCH_PASS: Final = next(_slot)
-BATCH_PROGRAM: Final = next(_slot)  # that has sent it
-BATCH_BY: Final = next(_slot)  # row
-PLACE_TRANSFER: Final = next(_slot)
-PLACE_BATCH: Final = next(_slot)
-PLACE_END: Final = next(_slot)
-PLACE_NEXT: Final = next(_slot)  # of those that are alone together
+# groups of a batch
 GROUP_HEAD: Final = next(_slot)
 GROUP_TAIL: Final = next(_slot)
 GROUP_IS_APART: Final = next(_slot)
@@ -253,10 +227,10 @@ MET_COMPONENT: Final = next(_slot)
 FREE_MEMBERS: Final = next(_slot)  # while rates are solved
 STOPPED: Final = next(_slot)
 ENDED_PLACE: Final = next(_slot)
-TO_MAKE: Final = next(_slot)  # time, priority and number of each event that the network of flows makes
 PIECE_HEAD: Final = next(_slot)
 PIECE_TAIL: Final = next(_slot)
 PIECE_PARENT: Final = next(_slot)
+TO_MAKE: Final = next(_slot)  # time, priority and number of each event that the network of flows makes
 # sets of members whose rates were solved, [sets, most members + 1]: how many, and their transfers
 KNOWN_SET: Final = next(_slot)
 # classes of links, which always belong to the same transfers
@@ -301,6 +275,33 @@ PAST_SINCE: Final = next(_slot)
 PAST_WORK: Final = next(_slot)
 PAST_SPEED: Final = next(_slot)
 PAST_NEXT: Final = next(_slot)
+# rows of all columns from here on are written before they are read, so that nobody clears them: the queue
+HEAP_TIME: Final = next(_slot)
+HEAP_KEY: Final = next(_slot)
+HEAP_WHAT: Final = next(_slot)
+# started collectives
+STARTED_OP: Final = next(_slot)
+STARTED_SIDE: Final = next(_slot)
+STARTED_BY: Final = next(_slot)  # row
+STARTED_ROW: Final = next(_slot)
+STARTED_NUMBER: Final = next(_slot)
+STARTED_NEXT: Final = next(_slot)
+HAS_ENDED: Final = next(_slot)
+STARTED_WAITER: Final = next(_slot)
+# batches
+BATCH_START: Final = next(_slot)
+BATCH_FIRST: Final = next(_slot)
+BATCH_SIZE: Final = next(_slot)
+BATCH_WAITING: Final = next(_slot)  # -1 when `done` has fired
+BATCH_WAITER: Final = next(_slot)
+BATCH_SEND: Final = next(_slot)
+BATCH_PASS: Final = next(_slot)
+BATCH_PROGRAM: Final = next(_slot)  # that has sent it
+BATCH_BY: Final = next(_slot)  # row
+PLACE_TRANSFER: Final = next(_slot)
+PLACE_BATCH: Final = next(_slot)
+PLACE_END: Final = next(_slot)
+PLACE_NEXT: Final = next(_slot)  # of those that are alone together
 # the record: an entry for each op, span and transfer
 ENTRY_TYPE: Final = next(_slot)
 ENTRY_OP: Final = next(_slot)
@@ -343,8 +344,8 @@ RATE: Final = next(_slot)
 WANTED: Final = next(_slot)  # by link, while rates are solved
 USED: Final = next(_slot)
 TAKEN: Final = next(_slot)
-SHARE_RATE: Final = next(_slot)
 KNOWN_RATE: Final = next(_slot)  # of members of known sets, as KNOWN_SET
+SHARE_RATE: Final = next(_slot)  # not cleared either
 
 NUM_HEADER: Final = next(_slot)
 FIRST_COLUMN: Final = FIRST_STEP
@@ -432,44 +433,43 @@ FREE_LISTS: Final = (
 
 @dataclass(slots=True, eq=False)
 class Memory:
-    """The two arrays of a run, with the length of each column."""
+    """The two arrays of a run."""
 
     m: IntArray
     f: FloatArray
-    sizes: dict[int, int]
+    sizes: IntArray
+    """Length of each column, by its name."""
 
     def column(self, name: int, size: int | None = None) -> IntArray:
         """Return (the first entries of) a column of integers."""
         first = int(self.m[name])
-        return self.m[first : first + (self.sizes[name] if size is None else size)]
+        return self.m[first : first + (int(self.sizes[name]) if size is None else size)]
 
     def floats(self, name: int, size: int | None = None) -> FloatArray:
         """Return (the first entries of) a column of floats."""
         first = int(self.m[name])
-        return self.f[first : first + (self.sizes[name] if size is None else size)]
+        return self.f[first : first + (int(self.sizes[name]) if size is None else size)]
 
-    def grown(self, sizes: Mapping[int, int]) -> "Memory":
+    def grown(self, sizes: IntArray) -> "Memory":
         """Return the same state with longer columns."""
-        bigger = build_memory({**self.sizes, **sizes}, self.m[:FIRST_COLUMN])
-        for name, size in self.sizes.items():
-            if name >= FLOW_BYTES:
-                bigger.floats(name, size)[:] = self.floats(name)
-            else:
-                bigger.column(name, size)[:] = self.column(name)
+        bigger = build_memory(sizes)
+        bigger.m[:FIRST_COLUMN] = self.m[:FIRST_COLUMN]
+        for name in range(FIRST_COLUMN, FLOW_BYTES):
+            bigger.column(name, int(self.sizes[name]))[:] = self.column(name)
+        for name in range(FLOW_BYTES, NUM_HEADER):
+            bigger.floats(name, int(self.sizes[name]))[:] = self.floats(name)
         return bigger
 
 
-def build_memory(sizes: Mapping[int, int], scalars: IntArray | None = None) -> Memory:
-    """Return memory whose columns have `sizes`, all zero."""
-    names, lengths = (np.fromiter(values, dtype=np.int64, count=len(sizes)) for values in (sizes, sizes.values()))
-    is_float, num = names >= FLOW_BYTES, {}
-    starts = np.zeros(NUM_HEADER, dtype=np.int64)
-    for kind, first in ((False, NUM_HEADER), (True, 0)):
-        ends = first + np.cumsum(lengths[is_float == kind])
-        starts[names[is_float == kind]] = ends - lengths[is_float == kind]
-        num[kind] = int(ends[-1])
-    m = np.zeros(num[False], dtype=np.int64)
+def build_memory(sizes: IntArray) -> Memory:
+    """Return memory whose columns have `sizes`, in the order of their names; what need not be zero is not cleared."""
+    m = np.empty(NUM_HEADER + int(sizes[:FLOW_BYTES].sum()), dtype=np.int64)
+    f = np.empty(int(sizes[FLOW_BYTES:].sum()))
+    starts = np.cumsum(sizes) - sizes
+    starts[:FLOW_BYTES] += NUM_HEADER
+    starts[FLOW_BYTES:] -= starts[FLOW_BYTES]
+    starts[:FIRST_COLUMN] = 0
     m[:NUM_HEADER] = starts
-    if scalars is not None:
-        m[:FIRST_COLUMN] = scalars
-    return Memory(m, np.zeros(num[True]), dict(sizes))
+    m[NUM_HEADER : starts[HEAP_TIME]] = 0
+    f[: starts[SHARE_RATE]] = 0
+    return Memory(m, f, sizes)

@@ -1,7 +1,6 @@
 """A plan in, a trace out, by the compiled kernel: the same as by `sim.engine.simulation`, to the nanosecond."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -193,9 +192,8 @@ def _first_state(arrays: ArrayPlan, max_events: int, *, keeps_rows: bool) -> Mem
     m = memory.m
     for name, value in arrays.scalars.items():
         m[name] = value
-    for columns, read in ((arrays.ints, memory.column), (arrays.floats, memory.floats)):
-        values = np.concatenate([*columns.values()])  # columns of the plan come first, in this order
-        read(next(iter(columns)), values.size)[:] = values
+    m[m[at.FIRST_COLUMN] : m[at.STATE]] = np.concatenate([arrays.ints[name] for name in _OF_PLAN])
+    memory.f[: m[at.BYTES]] = np.concatenate([arrays.floats[name] for name in _FLOATS_OF_PLAN])
     m[at.MAX_EVENTS], m[at.MAX_STILL], m[at.KEEPS_ROWS] = max_events, _MAX_STILL, int(keeps_rows)
     m[at.MOVED_AT], m[at.FIRST_NS] = 1, 2**62
     m[at.MARGIN], m[at.HEAP_LIMIT] = _margin(arrays), sizes[at.HEAP_TIME]
@@ -218,6 +216,7 @@ def _first_state(arrays: ArrayPlan, max_events: int, *, keeps_rows: bool) -> Mem
     return memory
 
 
+_OF_PLAN, _FLOATS_OF_PLAN = range(at.FIRST_COLUMN, at.STATE), range(at.FLOW_BYTES, at.BYTES)
 _NOTHING_AT_FIRST: Final = (
     at.LAST_ROW,
     at.LAST_STARTED,
@@ -241,8 +240,10 @@ def _let_lanes_begin(memory: Memory, num_positions: int) -> None:
 
 def _with_more(memory: Memory) -> Memory:
     """Return the same state with columns twice as long where an event may fill them."""
-    sizes = memory.sizes
-    bigger = memory.grown({name: 2 * sizes[name] for name in (*_HEAP, *_INTERVAL, *_SHARE, *_PAST, *_SPEED)})
+    sizes, old = memory.sizes.copy(), int(memory.sizes[at.PAST_NEXT])
+    for names in _GROWING:
+        sizes[names] *= 2
+    bigger = memory.grown(sizes)
     m = bigger.m
     for name, column in (
         (at.HEAP_LIMIT, at.HEAP_TIME),
@@ -251,8 +252,7 @@ def _with_more(memory: Memory) -> Memory:
         (at.PAST_LIMIT, at.PAST_NEXT),
         (at.SPEED_LIMIT, at.SPEED_ENTRY),
     ):
-        m[name] = bigger.sizes[column]
-    old = sizes[at.PAST_NEXT]
+        m[name] = sizes[column]
     chain = bigger.column(at.PAST_NEXT)
     chain[old:] = np.append(np.arange(old + 1, 2 * old), m[at.FREE_PAST])
     m[at.FREE_PAST] = old
@@ -286,7 +286,7 @@ def _of_sides(arrays: ArrayPlan, *per_op: NDArray[np.int64 | np.bool_]) -> list[
     return whole
 
 
-def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
+def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> IntArray:
     """Return the length of each column."""
     ints, scalars = arrays.ints, arrays.scalars
     types = ints[at.OP_TYPE]
@@ -305,171 +305,56 @@ def _sizes(arrays: ArrayPlan, *, keeps_rows: bool) -> Mapping[int, int]:
     margin, num_ranks = _margin(arrays), int(ints[at.LANE_RANKS].max(initial=0)) + 1
     num_ranks = max(num_ranks, int(ints[at.SERVICE_RANK].max(initial=0)) + 1, int(ints[at.SM_RANK].max(initial=0)) + 1)
     num_claims = programs if scalars[at.NUM_SMS] else 1
-    num_links, claim_places = arrays.columns.size, num_claims * scalars[at.CLAIM_RANKS]
-    num_meetings = ints[at.MEETING_SIZE].size
+    num_links = arrays.columns.size
     past = 4096 + 64 * num_ranks if scalars[at.NUM_SMS] else 4
-    groups: list[tuple[int, tuple[int, ...]]] = [
-        *((values.size, (name,)) for name, values in (*ints.items(), *arrays.floats.items())),
-        (4 * margin, _HEAP),
-        (programs, _PROGRAM),
-        (programs * scalars[at.NUM_STREAMS], (at.LAST_STARTED,)),
-        (programs * scalars[at.MOST_KERNELS], (at.ISSUED_NS,)),
-        (scalars[at.NUM_POSITIONS], _POSITION),
-        (int(ints[at.INPUT_KEY].max(initial=-1)) + 1, (at.ARRIVED,)),
-        (scalars[at.NUM_POSITIONS] * scalars[at.NUM_STREAMS], _STREAM),
-        (scalars[at.NUM_POSITIONS] * scalars[at.NUM_LABELS], (at.LABELLED,)),
-        (num_started, _STARTED),
-        (num_meetings, (at.MEETING_COUNT, at.MEETING_BATCH, at.MEETING_WAITER)),
-        (int(ints[at.MEETING_SIZE].sum()), (at.MEETING_ROW, at.MEETING_OP)),
-        (num_batches, _BATCH),
-        (num_places, _PLACE),
-        (most, (at.GROUP_HEAD, at.GROUP_TAIL, at.GROUP_IS_APART)),
-        (flowing + 1, _FLOWING),
-        (ints[at.CLASS].max(initial=-1) + 1, (at.OWNER, at.CLASS_STAMP, at.CLASS_PIECE)),
-        (num_links, _LINK),
-        (len(arrays.transfers), (at.ENDED_COUNT, at.ENDED_ORDER)),
-        (num_ranks, (at.RANK_FREE_NS, at.HOLDER, at.SMS_LEFT, at.RANK_STAMP)),
-        (num_claims, _CLAIM),
-        (claim_places, _CLAIM_PLACE),
-        (past, _PAST),
-        (2 * past + 4 * margin, _SPEED),
-        (num_entries if keeps_rows else 0, _ENTRY),
-        (num_counted, (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
-        (num_served if keeps_rows else 0, _SERVED),
-        (2 * num_places + 4 * margin if keeps_rows else margin, _INTERVAL),
-        (6 * num_places + 4 * margin if keeps_rows else margin, _SHARE),
-        (at.NUM_KNOWN * (at.MOST_KNOWN + 1), (at.KNOWN_SET, at.KNOWN_RATE)),
-        (3 * (flowing + 1), (at.TO_MAKE,)),
-        (2, (at.BYTES,)),
-    ]
-    return {name: size for size, names in groups for name in names}
+    streams, positions = scalars[at.NUM_STREAMS], scalars[at.NUM_POSITIONS]
+    sizes = np.zeros(at.NUM_HEADER, dtype=np.int64)
+    sizes[at.FIRST_COLUMN : at.STATE] = [ints[name].size for name in _OF_PLAN]
+    sizes[at.FLOW_BYTES : at.BYTES] = [arrays.floats[name].size for name in _FLOATS_OF_PLAN]
+    for first, end, size in (
+        (at.STATE, at.LAST_STARTED, programs),
+        (at.LAST_STARTED, at.ISSUED_NS, programs * streams),
+        (at.ISSUED_NS, at.NEXT_STEP, programs * scalars[at.MOST_KERNELS]),
+        (at.NEXT_STEP, at.ARRIVED, positions),
+        (at.ARRIVED, at.QUEUE_HEAD, int(ints[at.INPUT_KEY].max(initial=-1)) + 1),
+        (at.QUEUE_HEAD, at.LABELLED, positions * streams),
+        (at.LABELLED, at.MEETING_COUNT, positions * scalars[at.NUM_LABELS]),
+        (at.MEETING_COUNT, at.MEETING_ROW, ints[at.MEETING_SIZE].size),
+        (at.MEETING_ROW, at.GROUP_HEAD, int(ints[at.MEETING_SIZE].sum())),
+        (at.GROUP_HEAD, at.ALONE_HEAD, most),
+        (at.ALONE_HEAD, at.TO_MAKE, flowing + 1),
+        (at.TO_MAKE, at.KNOWN_SET, 3 * (flowing + 1)),
+        (at.KNOWN_SET, at.OWNER, at.NUM_KNOWN * (at.MOST_KNOWN + 1)),
+        (at.OWNER, at.LINK_STAMP, int(ints[at.CLASS].max(initial=-1)) + 1),
+        (at.LINK_STAMP, at.ENDED_COUNT, num_links),
+        (at.ENDED_COUNT, at.RANK_FREE_NS, len(arrays.transfers)),
+        (at.RANK_FREE_NS, at.CLAIM_SIZE, num_ranks),
+        (at.CLAIM_SIZE, at.CLAIM_RANK, num_claims),
+        (at.CLAIM_RANK, at.PAST_SINCE, num_claims * scalars[at.CLAIM_RANKS]),
+        (at.PAST_SINCE, at.HEAP_TIME, past),
+        (at.HEAP_TIME, at.STARTED_OP, 4 * margin),
+        (at.STARTED_OP, at.BATCH_START, num_started),
+        (at.BATCH_START, at.PLACE_TRANSFER, num_batches),
+        (at.PLACE_TRANSFER, at.ENTRY_TYPE, num_places),
+        (at.ENTRY_TYPE, at.COUNTED_OP, num_entries if keeps_rows else 0),
+        (at.COUNTED_OP, at.SERVED_RANK, num_counted),
+        (at.SERVED_RANK, at.INTERVAL_START, num_served if keeps_rows else 0),
+        (at.INTERVAL_START, at.SHARE_TRANSFER, 2 * num_places + 4 * margin if keeps_rows else margin),
+        (at.SHARE_TRANSFER, at.SPEED_ENTRY, 6 * num_places + 4 * margin if keeps_rows else margin),
+        (at.SPEED_ENTRY, at.FLOW_BYTES, 2 * past + 4 * margin),
+        (at.BYTES, at.REMAINING, 2),
+        (at.REMAINING, at.WANTED, flowing + 1),
+        (at.WANTED, at.KNOWN_RATE, num_links),
+    ):
+        sizes[first:end] = size
+    sizes[at.KNOWN_RATE], sizes[at.SHARE_RATE] = sizes[at.KNOWN_SET], sizes[at.SHARE_TRANSFER]
+    return sizes
 
 
-_HEAP: Final = (at.HEAP_TIME, at.HEAP_KEY, at.HEAP_WHAT)
-_PROGRAM: Final = (
-    at.STATE,
-    at.POSITION,
-    at.SIDE,
-    at.NEXT_OP,
-    at.NEXT_PASS,
-    at.NEXT_SEND,
-    at.OPENED_NS,
-    at.OPENED_BY,
-    at.LAST_ROW,
-    at.MET_BY,
-    at.WAITS_FOR,
-    at.SINCE_NS,
-    at.NEXT_WAITER,
-    at.NEXT_KERNEL,
-    at.CURRENT,
+_GROWING: Final = (
+    slice(at.PAST_SINCE, at.HEAP_TIME),
+    slice(at.HEAP_TIME, at.STARTED_OP),
+    slice(at.INTERVAL_START, at.FLOW_BYTES),
+    at.SHARE_RATE,
 )
-_POSITION: Final = (at.NEXT_STEP, at.NEXT_INPUT, at.IS_ASLEEP, at.NUM_SIDES_ENDED, at.HOST_FREE_NS)
-_STREAM: Final = (at.QUEUE_HEAD, at.QUEUE_TAIL, at.IS_OPEN, at.STREAM_ROW, at.STREAM_COUNT)
-_STARTED: Final = (
-    at.STARTED_OP,
-    at.STARTED_SIDE,
-    at.STARTED_BY,
-    at.STARTED_ROW,
-    at.STARTED_NUMBER,
-    at.STARTED_NEXT,
-    at.HAS_ENDED,
-    at.STARTED_WAITER,
-)
-_BATCH: Final = (
-    at.BATCH_START,
-    at.BATCH_FIRST,
-    at.BATCH_SIZE,
-    at.BATCH_WAITING,
-    at.BATCH_WAITER,
-    at.BATCH_SEND,
-    at.BATCH_PASS,
-    at.BATCH_PROGRAM,
-    at.BATCH_BY,
-)
-_PLACE: Final = (at.PLACE_TRANSFER, at.PLACE_BATCH, at.PLACE_END, at.PLACE_NEXT)
-_FLOWING: Final = (
-    at.ALONE_HEAD,
-    at.ALONE_SINCE,
-    at.ALONE_ALARM,
-    at.ALONE_NUMBER,
-    at.ALONE_NEXT,
-    at.COMPONENT_HEAD,
-    at.COMPONENT_TAIL,
-    at.COMPONENT_LAST,
-    at.COMPONENT_ALARM,
-    at.COMPONENT_NUMBER,
-    at.COMPONENT_SOLVED,
-    at.IS_STALE,
-    at.COMPONENT_NEXT,
-    at.MEMBER_PLACE,
-    at.MEMBER_TRANSFER,
-    at.MEMBER_NEXT,
-    at.STALE,
-    at.STALE_NUMBER,
-    at.MET_ALONE,
-    at.MET_COMPONENT,
-    at.FREE_MEMBERS,
-    at.STOPPED,
-    at.ENDED_PLACE,
-    at.PIECE_HEAD,
-    at.PIECE_TAIL,
-    at.PIECE_PARENT,
-    at.REMAINING,
-    at.RATE,
-)
-_LINK: Final = (
-    at.LINK_STAMP,
-    at.USED_LINKS,
-    at.WANTED,
-    at.USED,
-    at.TAKEN,
-)
-_CLAIM: Final = (
-    at.CLAIM_SIZE,
-    at.CLAIM_LAST,
-    at.CLAIM_LAST_NS,
-    at.CLAIM_ALARM,
-    at.CLAIM_MOVED,
-    at.CLAIM_PROGRAM,
-    at.CLAIM_ENTRY,
-    at.CLAIM_AT,
-    at.CLAIM_BY,
-    at.CLAIM_SERVED,
-    at.CLAIM_NEXT,
-    at.RUNNING,
-    at.MET_CLAIM,
-)
-_CLAIM_PLACE: Final = (
-    at.CLAIM_RANK,
-    at.CLAIM_START,
-    at.CLAIM_END,
-    at.CLAIM_WORK,
-    at.CLAIM_SPEED,
-    at.CLAIM_SINCE,
-    at.CLAIM_HOLDER,
-    at.CLAIM_TOUCHED,
-    at.CLAIM_PAST,
-)
-_PAST: Final = (at.PAST_SINCE, at.PAST_WORK, at.PAST_SPEED, at.PAST_NEXT)
-_SPEED: Final = (at.SPEED_ENTRY, at.SPEED_SINCE, at.SPEED_WORK, at.SPEED_NOW)
-_ENTRY: Final = (
-    at.ENTRY_TYPE,
-    at.ENTRY_OP,
-    at.ENTRY_POSITION,
-    at.ENTRY_SIDE,
-    at.ENTRY_START,
-    at.ENTRY_END,
-    at.ENTRY_KIND,
-    at.ENTRY_BY,
-    at.ENTRY_RANK,
-    at.ENTRY_X,
-    at.ENTRY_Y,
-)
-_SERVED: Final = (at.SERVED_RANK, at.SERVED_START, at.SERVED_END, at.SERVED_BY)
-_INTERVAL: Final = (
-    at.INTERVAL_START,
-    at.INTERVAL_END,
-    at.INTERVAL_FIRST,
-    at.INTERVAL_SOLVED,
-)
-_SHARE: Final = (at.SHARE_TRANSFER, at.SHARE_RATE)
+"""Columns that an event may fill."""

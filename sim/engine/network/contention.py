@@ -16,8 +16,6 @@ Sets of links are bits of integers (`sim.engine.network.linkset`): two of them m
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import reduce
-from operator import or_
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -201,7 +199,10 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
             self._remove(component)
             component.alarm, component.is_stale = None, False
             members = [*component.members, *members]
-        self._mark(self._add_component(members, reduce(or_, [member.links for member in members])))
+        links = members[0].links
+        for member in members:
+            links |= member.links
+        self._mark(self._add_component(members, links))
 
     def _add_component(self, members: list[_M], links: LinkSet) -> Component[_M, _S]:
         component: Component[_M, _S] = Component(members, links, self._env.now)
@@ -218,7 +219,8 @@ class ContentionNetwork(ABC, Generic[_M, _S]):
         component.alarm = None
         if component.is_stale:
             return
-        if self._is_eager and not self._stale and self._env.is_last_of_now:
+        queue = self._env._queue
+        if self._is_eager and not self._stale and (not queue or queue[0][0] > self._env.now):  # nothing else starts now
             self._solve_one(component)
             return
         component.is_stale = True

@@ -25,7 +25,7 @@ Latency is not stretched by load. Flows of one transfer progress together (`bulk
 
 import math
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import reduce
 from operator import or_
 from typing import Final
 
@@ -84,7 +84,8 @@ class _Member(Member):
     __slots__ = ("rate", "remaining", "row")
 
     def __init__(self, batch: Batch, position: int, links: LinkSet, row: _Row, remaining: float) -> None:
-        super().__init__(batch, position, links)
+        self.batch, self.position, self.links = batch, position, links  # as `Member` does, without another call
+        self.transfer = batch.transfers[position]
         self.row, self.remaining, self.rate = row, remaining, 0.0
 
 
@@ -143,16 +144,17 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
             self._go_alone(_Alone(batch, positions, links, batch.start_ns + latency_ns), latency_ns + alone_ns)
             return
         for position in positions:
-            Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, position))
+            Alarm(self._env, latency_ns, self._start_to_flow, 1, (batch, position))
 
     # ---- alone ---------------------------------------------------------------------------------------------------
 
     def _go_alone(self, alone: _Alone, ends_in_ns: int) -> None:
         self._busy |= alone.links
         self._alone[alone] = None
-        alone.alarm = Alarm(self._env, ends_in_ns, partial(self._end_alone, alone))
+        alone.alarm = Alarm(self._env, ends_in_ns, self._end_alone, 1, alone)
 
-    def _end_alone(self, alone: _Alone, event: simpy.Event) -> None:
+    def _end_alone(self, event: Alarm) -> None:
+        alone: _Alone = event.subject
         if alone.alarm is not event:
             return  # it has met others since
         self._leave_alone(alone)
@@ -171,8 +173,9 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
 
     # ---- meeting -------------------------------------------------------------------------------------------------
 
-    def _start_to_flow(self, batch: Batch, position: int, _: simpy.Event) -> None:
+    def _start_to_flow(self, event: Alarm) -> None:
         """Let a transfer flow after its latency, alone or with the transfers that it meets."""
+        batch, position = event.subject
         transfer, now_ns = batch.transfers[position], self._env.now
         place = self._place_of.get(transfer) or self._place(transfer)
         links = place.links
@@ -199,17 +202,18 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
         for alone in met:
             if alone.since_ns > now_ns:  # it has not begun to flow: it joins when it does
                 for other in alone.positions:
-                    Alarm(self._env, alone.since_ns - now_ns, partial(self._start_to_flow, alone.batch, other))
+                    Alarm(self._env, alone.since_ns - now_ns, self._start_to_flow, 1, (alone.batch, other))
         return [alone for alone in met if alone.since_ns <= now_ns]
 
     def _absorbed(self, alone: Sequence[_Alone]) -> list[_Member]:
         """Return transfers that were alone as members of a component, with what is left of them."""
         members = []
         for group in alone:
-            elapsed_s = (self._env.now - group.since_ns) * 1e-9
+            elapsed_s, transfers = (self._env.now - group.since_ns) * 1e-9, group.batch.transfers
+            is_one = len(group.positions) == 1
             for position in group.positions:
-                transfer = group.batch.transfers[position]
-                row, links = self._row(transfer), self._place(transfer).links
+                transfer = transfers[position]
+                row, links = self._row(transfer), group.links if is_one else self._place(transfer).links
                 members.append(
                     _Member(group.batch, position, links, row, transfer.flow_bytes - elapsed_s / row.busiest)
                 )
@@ -254,9 +258,10 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
                 needs_s = member.remaining / rate
                 if needs_s < left_s:  # noqa: PLR1730  # `min` takes longer
                     left_s = needs_s
-        component.alarm = Alarm(self._env, to_ns(left_s if left_s > 0.0 else 0.0), partial(self._end_some, component))
+        component.alarm = Alarm(self._env, to_ns(left_s if left_s > 0.0 else 0.0), self._end_some, 1, component)
 
-    def _end_some(self, component: _Component, event: simpy.Event) -> None:
+    def _end_some(self, event: Alarm) -> None:
+        component: _Component = event.subject
         if component.alarm is not event:
             return  # rates changed since it was set
         self._advance(component)
@@ -272,7 +277,9 @@ class FluidNetwork(ContentionNetwork[_Member, _Rates]):
 
     def _new_rates(self, members: Sequence[_Member], transfers: tuple[Transfer, ...]) -> list[float]:
         self.num_solves += 1
-        rates = self.solved_rates(transfers, _rows_together([member.row for member in members]))
+        is_large = self._num_columns > _DENSE
+        rows = _rows_together([m.row for m in members]) if is_large else [m.row.each for m in members]
+        rates = self.solved_rates(transfers, rows)
         if len(self._known) >= _KNOWN:
             self._known.clear()
         self._known[transfers] = rates
@@ -337,8 +344,6 @@ def _rows_together(rows: Sequence[_Row]) -> list[FloatArray]:
     Of the links that one transfer has for itself only the busiest can hold it back: of a large cluster the others are
     left out, which changes no rate.
     """
-    if rows[0].columns is None:
-        return [row.each for row in rows]
     columns = np.concatenate([row.columns for row in rows if row.columns is not None])
     each = np.concatenate([row.each for row in rows])
     member = np.repeat(np.arange(len(rows)), [row.each.size for row in rows])

@@ -80,15 +80,24 @@ class Shapes:
         """Links of each shape, by kind."""
         self.sources: list[list[tuple[IndexArray, IndexArray]]] = []
         """Of each shape and transfer: places in `links`, and where the bytes for these are among the transfer's."""
+        few_kinds = kind_of.astype(np.uint16)  # which numpy sorts without comparing them
         for members in members_of_shapes:
-            union = np.unique(np.concatenate([of.links for of in members])) if len(members) > 1 else members[0].links
-            by_kind = np.argsort(kind_of[union], kind="stable")
+            is_single = len(members) == 1
+            union = (
+                members[0].links
+                if is_single
+                else _different(np.concatenate([of.links for of in members]), kind_of.size)
+            )
+            by_kind = np.argsort(few_kinds[union], kind="stable")
             place = np.empty(union.size, dtype=np.intp)
             place[by_kind] = np.arange(union.size)
             self.links.append(union[by_kind])
             self.sources.append(
                 [
-                    (place[np.searchsorted(union, links)], np.arange(links.size) if group is None else group)
+                    (
+                        place if is_single else place[np.searchsorted(union, links)],
+                        np.arange(links.size) if group is None else group,
+                    )
                     for links, group in members
                 ]
             )
@@ -165,7 +174,7 @@ def times_of(shapes: Shapes, shape_of: IndexArray, intervals: Intervals, num_lin
         alike[links] += scattered
     _, group_of = np.unique(alike, return_inverse=True)
     num_groups = int(group_of.max(initial=-1)) + 1
-    used = [np.unique(group_of[links]) for links in shapes.links]
+    used = [_different(group_of[links], num_groups) for links in shapes.links]
     group = np.concatenate([*used, np.zeros(0, dtype=np.intp)]).astype(np.intp)
     shape = np.repeat(np.arange(len(shapes)), [groups.size for groups in used])
     by_group = np.argsort(group, kind="stable")
@@ -266,6 +275,13 @@ def mean_timeline(start_ns: IntArray, end_ns: IntArray, load: FloatArray) -> tup
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _different(numbers: IndexArray, num: int) -> IndexArray:
+    """Return the different ones of numbers below `num`, ascending."""
+    is_there = np.zeros(num, dtype=np.bool_)
+    is_there[numbers] = True
+    return np.flatnonzero(is_there)
 
 
 def _ranges(first: IndexArray, num: IndexArray) -> IndexArray:

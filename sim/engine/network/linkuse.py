@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -51,6 +52,8 @@ _DIGITS: Final = 9
 _NO_NUMBERS: Final = str.maketrans("", "", "0123456789.")
 _BETWEEN_NAMES: Final = "\0"
 """Stands between the names of all links while numbers are taken out of them at once."""
+_KEPT: Final = 8
+"""Clusters of which the names of links are kept as numbers: runs of a process share them."""
 _PIECE: Final = 4096
 """Loads of transfers that are added up at a time."""
 
@@ -64,9 +67,7 @@ class TransferLog(ABC):
 
     def __init__(self, capacity: FloatArray, names: Sequence[str], link_kinds: Sequence[str]) -> None:
         self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
-        self._kinds = tuple(dict.fromkeys(link_kinds))
-        number = {kind: position for position, kind in enumerate(self._kinds)}
-        self._kind_of = np.array([number[kind] for kind in link_kinds], dtype=np.intp)
+        self._kinds, self._kind_of = _numbered(self._link_kinds)
         self.clear()
 
     def clear(self) -> None:
@@ -262,27 +263,39 @@ def _amounts(load: LinkLoad) -> FloatArray:
     return load.amounts if isinstance(load, SharedLoad) else load.num_bytes
 
 
-def link_classes(names: Sequence[str], capacity_bytes_per_s: FloatArray) -> list[str]:
+@lru_cache(maxsize=_KEPT)
+def _numbered(names: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Return the different names in their order, and the number among these of each. Shape [L]."""
+    number = {name: position for position, name in enumerate(dict.fromkeys(names))}
+    return tuple(number), np.fromiter(map(number.__getitem__, names), dtype=np.intp)
+
+
+def link_classes(names: Sequence[str], capacity_bytes_per_s: FloatArray) -> tuple[str, ...]:
     """Return the class of each link: links of a class join the same kinds of vertices, and have equal capacities.
 
     Examples
     --------
     >>> link_classes(["gpu0->nvswitch1", "gpu7->nvswitch0", "nic0.1->leaf0.1"], np.array([25e9, 25e9, 50e9]))
-    ['gpu->nvswitch', 'gpu->nvswitch', 'nic->leaf']
+    ('gpu->nvswitch', 'gpu->nvswitch', 'nic->leaf')
     >>> link_classes(["nic0.0->leaf0.0", "nic0.1->leaf0.1"], np.array([25e9, 50e9]))
-    ['nic->leaf, 25 GB/s', 'nic->leaf, 50 GB/s']
+    ('nic->leaf, 25 GB/s', 'nic->leaf, 50 GB/s')
     """
+    return _classes(tuple(names), tuple(capacity_bytes_per_s.tolist()))
+
+
+@lru_cache(maxsize=_KEPT)
+def _classes(names: tuple[str, ...], capacities: tuple[float, ...]) -> tuple[str, ...]:
     ends = _BETWEEN_NAMES.join(names).translate(_NO_NUMBERS).split(_BETWEEN_NAMES)
     if len(ends) != len(names):  # no names, or one that holds the mark
         ends = [name.translate(_NO_NUMBERS) for name in names]
-    pairs = list(zip(ends, capacity_bytes_per_s.tolist(), strict=True))
+    pairs = list(zip(ends, capacities, strict=True))
     found = dict.fromkeys(pairs)
     num_capacities = Counter(end for end, _ in found)
     class_of = {
         (end, capacity): end if num_capacities[end] == 1 else f"{end}, {capacity / 1e9:.4g} GB/s"
         for end, capacity in found
     }
-    return [class_of[pair] for pair in pairs]
+    return tuple([class_of[pair] for pair in pairs])
 
 
 def hottest_links(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray, classes: Sequence[str]) -> NDArray[np.intp]:
@@ -299,10 +312,6 @@ def hottest_links(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray, class
     most = busy_s.max(initial=0.0)
     order = np.argsort(-np.round(busy_s / most, _DIGITS), kind="stable") if most else np.zeros(0, dtype=np.intp)
     order = order[busy_s[order] > 0]
-    first: dict[str, int] = {}
-    num_classes = min(len({classes[link] for link in order.tolist()}), _MOST_LINKS)
-    for link in order.tolist():
-        first.setdefault(classes[link], link)
-        if len(first) == num_classes:
-            break
-    return np.array(list(first.values())[:_MOST_LINKS], dtype=np.intp)
+    _, number = _numbered(tuple(classes))
+    _, first = np.unique(number[order], return_index=True)
+    return order[np.sort(first)][:_MOST_LINKS]

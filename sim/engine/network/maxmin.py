@@ -46,27 +46,28 @@ def few_max_min_rates(rows: Sequence[FloatArray]) -> list[float]:
     [25.0, 25.0]
     """
     rates, free, level = [0.0] * len(rows), list(enumerate(rows)), 0.0
-    wanted, used = _sum(rows), None
+    wanted, used = _sum(free), None
     while True:
         bottleneck = wanted.argmax()
         share = 1.0 / wanted.item(bottleneck)
         level = share if share > level else level
         going, stopped = [], []
-        for place, row in free:
+        for place_and_row in free:
+            place, row = place_and_row
             if row.item(bottleneck) > 0.0:
                 rates[place] = level
-                stopped.append(row)
+                stopped.append(place_and_row)
             else:
-                going.append((place, row))
+                going.append(place_and_row)
         if not going:
             return rates
         taken = _sum(stopped) * level
-        used = taken if used is None else used + taken
+        used = taken if used is None else np.add(used, taken, used)
         left: FloatArray = np.subtract(_WHOLE, used)
         left[bottleneck] = 1.0  # where none of those that go on flows
         if left.item(left.argmin()) < _TINY:
             np.maximum(left, _TINY, out=left)
-        free, wanted = going, np.divide(_sum([row for _, row in going]), left, left)
+        free, wanted = going, np.divide(_sum(going), left, left)
         if len(free) == 1:
             share = 1.0 / wanted.item(wanted.argmax())
             rates[free[0][0]] = share if share > level else level
@@ -87,10 +88,12 @@ def bounded_rows(rows: Sequence[FloatArray], most_bytes_per_s: Sequence[float]) 
     return [np.append(row, own_link) for row, own_link in zip(rows, own, strict=True)]
 
 
-def _sum(rows: Sequence[FloatArray]) -> FloatArray:
-    if len(rows) == 1:
-        return rows[0]
-    total = rows[0] + rows[1]
-    for row in rows[2:]:
+def _sum(places_and_rows: Sequence[tuple[int, FloatArray]]) -> FloatArray:
+    """Return the sum of rows, in their order; of one the row itself."""
+    total = places_and_rows[0][1]
+    if len(places_and_rows) == 1:
+        return total
+    total = total + places_and_rows[1][1]
+    for _, row in places_and_rows[2:]:
         total += row
     return total

@@ -28,7 +28,12 @@ def print_search(data: Mapping[str, Any], console: Console) -> None:
     if document is not None:
         console.print(cell(_document(document, data)))
     _print_front(data["pareto"], data["top"], data["simulated"], console)
-    _print_table("kinds of strategies", "the best of each, of those that were simulated", data["kinds"], console)
+    _print_table(
+        "kinds of strategies",
+        "the best of each, of those that were simulated; m2: two microbatches",
+        data["kinds"],
+        console,
+    )
     _print_why(data["top"], console)
     if data["flags"]:
         heading(console, "launch flags")

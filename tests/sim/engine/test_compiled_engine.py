@@ -115,9 +115,9 @@ def test_long_records_find_room(monkeypatch: pytest.MonkeyPatch):
     sizes_of, num_grown = compiled._sizes, []
 
     def short_sizes(arrays, **options):
-        sizes = dict(sizes_of(arrays, **options))
-        for name in (*compiled._HEAP, *compiled._INTERVAL, *compiled._SHARE):
-            sizes[name] = compiled._margin(arrays) + 8
+        sizes = sizes_of(arrays, **options)
+        for names in (slice(at.HEAP_TIME, at.STARTED_OP), slice(at.INTERVAL_START, at.SPEED_ENTRY), at.SHARE_RATE):
+            sizes[names] = compiled._margin(arrays) + 8
         return sizes
 
     with_more = compiled._with_more
@@ -125,6 +125,22 @@ def test_long_records_find_room(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiled, "_with_more", lambda memory: num_grown.append(1) or with_more(memory))
     assert differences(FlatSwitchPlan(step)) == []
     assert num_grown
+
+
+@pytest.mark.parametrize(
+    "name", ["training in pairs of passes", "experts that serve all stages, drawn", "flow by flow", "zero bubble"]
+)
+def test_what_nobody_clears_is_written_before_it_is_read(name, monkeypatch: pytest.MonkeyPatch):
+    build = compiled.build_memory
+
+    def dirty_memory(sizes):
+        memory = build(sizes)
+        memory.m[memory.m[at.HEAP_TIME] :], memory.f[memory.m[at.SHARE_RATE] :] = 2**40 + 3, np.nan
+        return memory
+
+    monkeypatch.setattr(compiled, "build_memory", dirty_memory)
+    strategy, convention, changes = WORKS[name]
+    assert differences(PipelinePlan(make_work(strategy, convention, **changes))) == []
 
 
 def test_the_time_of_a_step_needs_no_record():
@@ -328,6 +344,25 @@ def test_a_kernel_that_is_nowhere_kept_takes_longest_to_begin(tmp_path: Path, mo
     monkeypatch.setattr(compiler, "is_loaded", lambda: False)
     assert compiler.start_s() == compiler.START_S["compiled"]
     compiler.is_kept.cache_clear()
+
+
+def test_a_kernel_that_another_processor_has_kept_is_compiled_anew(monkeypatch: pytest.MonkeyPatch):
+    numba = pytest.importorskip("numba")
+
+    def compiled_where_typed(_: object, *, is_typed: bool):
+        if not is_typed:
+            raise numba.core.errors.TypingError("its parts have no types")
+        return loop.run
+
+    monkeypatch.setattr(compiler, "is_kept", lambda: True)
+    monkeypatch.setattr(compiler, "_compiled", compiled_where_typed)
+    assert compiler.compiled_run.__wrapped__() is loop.run
+
+
+def test_a_debugger_sees_the_kernel_as_it_is_written(monkeypatch: pytest.MonkeyPatch):
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert compiler.compiled_run.__wrapped__() is loop.run
 
 
 def test_an_unknown_engine_is_refused():

@@ -12,7 +12,7 @@ from sim.errors import InvalidValueError
 from sim.plan.costs import Costs
 from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
-from sim.plan.expert_routing import copies_drawn, placed_experts
+from sim.plan.expert_routing import copies_drawn, loads_before_plan, placed_experts
 from sim.plan.ops import NO_LAYER, Collective, LanePosition
 from sim.plan.pipeline import PipelinePlan
 from sim.results.path import path_ns
@@ -72,7 +72,8 @@ def test_each_change_copies_what_ranks_did_not_hold_and_nothing_else(strategy, c
 def test_a_plan_sees_the_window_that_ends_where_it_begins():
     """Plan 1 of every 2 with one microbatch of staleness and a window of 2: microbatches -1 and 0."""
     work = make(placement=replace(GREEDY, stale=1))
-    loads = sum(copies_drawn(work, lane, [3], range(-1, 1)).sum(axis=(0, 1)) for lane in range(work.mesh.num_lanes))
+    before = loads_before_plan(make(placement=replace(GREEDY, window=1)), 3, 0)
+    loads = before + sum(copies_drawn(work, lane, [3], [0]).sum(axis=(0, 1)) for lane in range(work.mesh.num_lanes))
     wanted = place_experts(
         PlacementRequest(rule=PlacementRule(kind="greedy"), num_experts=16, num_ranks=8, loads=loads)
     )
