@@ -93,6 +93,8 @@ class Counts:
     """Operations in the compiled kernel, in place of events."""
     numba: int = 0
     """1 where numba is imported."""
+    compilations: int = 0
+    """1 where the compiled kernel is kept nowhere and has to be compiled."""
     rows: int = 0
     """Rows of the trace."""
     loads: int = 0
@@ -123,13 +125,18 @@ COSTS: Final[Mapping[str, Cost]] = {
     "slowed_events": Cost(6.5e-6, 335),
     "compiled_ops": Cost(9.5e-7, 418),
     "numba": Cost(0.26, 1.22e8),
+    "compilations": Cost(22, 2.8e8),
     "rows": Cost(1e-6, 284),
     "loads": Cost(0, 5.08),
     "flows": Cost(1.8e-8, 0),
     "kept_flows": Cost(2e-5, 4.12e3),
     "own_flows": Cost(1.1e-5, 894),
 }
-"""What one of each count takes, fitted to 227 runs: 97.8 % are within a factor of 2 in time, and all in memory."""
+"""What one of each count takes, fitted to 227 runs: 97.8 % are within a factor of 2 in time, and all in memory.
+
+Not fitted are `table_bytes`, and `compilations`: what one run of ep64_tp16_pp4 took more when it had to compile (22.8 s
+and 474 MB in all).
+"""
 PROCESS_S: Final = 0.53
 """Processor time of a process that starts, imports what runs a scenario and reads it."""
 _FLOWS_THAT_COMPILE: Final = 5_000
@@ -186,6 +193,7 @@ def counts_of_plan(
         slowed_events=num_events * times if plan.num_sms is not None and not is_compiled else 0,
         compiled_ops=len(ops) * times if is_compiled else 0,
         numba=int(is_compiled or (has_numba() and max(own_flows, kept_flows * stages_meet) >= _FLOWS_THAT_COMPILE)),
+        compilations=int(is_compiled and start_s() > START_S["kept"]),
         rows=(sum(map(_rows_of, ops)) + num_sends) * times,
         loads=sum(map(_loads_of, transfers)) * times,
         flows=0 if is_drawn else flows * times,
@@ -203,12 +211,11 @@ def expected_of(counts: Counts) -> Resources:
     """
     held = asdict(counts)
     cpu_s, num_bytes = (sum(held[name] * cost[i] for name, cost in COSTS.items()) for i in (0, 1))
-    compiling_s = max(0.0, start_s() - START_S["kept"]) if counts.compiled_ops else 0.0
     return Resources(
         num_ops=counts.num_ops,
         num_events=counts.num_events,
         memory_bytes=num_bytes,
-        cpu_s=PROCESS_S + compiling_s + cpu_s,
+        cpu_s=PROCESS_S + cpu_s,
     )
 
 
