@@ -113,6 +113,11 @@ class Cluster:
         """The topology, wired at its first use; edge data hold bandwidth, efficiency and latency."""
         return self.wire()
 
+    @property
+    def needs_graph(self) -> bool:
+        """Whether links and paths are read off the wired graph, for no formula gives them or something is degraded."""
+        return self.formula is None or "graph" in self.__dict__
+
     @cached_property
     def links(self) -> RegularLinks | GraphLinks:
         """What stands where: numbers and names of links and GPUs."""
@@ -317,7 +322,7 @@ class Cluster:
     @property
     def _figures(self) -> RegularLinks | GraphLinks:
         """What has the figures: the graph where it is wired, for something is degraded, or a caller may change it."""
-        return self._on_graph if "graph" in self.__dict__ else self.links
+        return self._on_graph if self.needs_graph else self.links
 
     @cached_property
     def _known_pairs(self) -> dict[tuple[bytes, bytes], Pairs]:

@@ -6,7 +6,8 @@ Contents
 - `sim.run.scenario_run`: what such an object answers, and what a simulation says.
 - `sim.run.model_run`, `passes_run`, `collective_run`, `serving_run`: the kinds of workload.
 - `sim.run.simulated_steps`: steps of a server that the engine runs one by one.
-- `sim.run.resources`: the minimum of events and memory that a run needs, an estimate of both, and the limits on them.
+- `sim.run.resources`: the minimum of events and memory that a run needs, and the limits on them.
+- `sim.run.estimates`: events, memory and processor time that a run is expected to take.
 - `sim.run.memory_guard`: a bound on the memory of a run, which ends with a message where the system would kill it.
 - `sim.run.stage_memory`: bytes on the GPUs of each stage, for the account of memory along the trace.
 - `sim.run.explain`: sentences on what the figures of a run say about a metric.

@@ -19,15 +19,10 @@ from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.run.conservation import check_expert_tokens
 from sim.run.engines import compiles
+from sim.run.estimates import Counts, counts_of_plan, expected_of
 from sim.run.explain import explain_run
 from sim.run.imbalance_bound import IMBALANCE_BOUND, imbalance_bound
-from sim.run.resources import (
-    Resources,
-    cluster_and_routing_bytes,
-    cluster_and_routing_s,
-    estimate_of_plan,
-    minimum_of_work,
-)
+from sim.run.resources import Resources, minimum_of_work
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated, Value, pair_use
 from sim.run.stage_memory import stage_memory
 from sim.scenario.scenario import Scenario
@@ -62,21 +57,23 @@ class ModelRun(ScenarioRun):
         """Return what the run surely needs."""
         return minimum_of_work(self.work)
 
-    def estimated_resources(self) -> Resources:
-        """Return what the run is expected to need."""
+    def counts(self) -> Counts:
+        """Count what the run holds, on a plan that is made for that alone."""
         work = self.work
         plan = PipelinePlan(work, folds=work.may_fold)
         a_backward = Pass("B", work.num_microbatches // 2)  # the first and the last may be whole where most are not
         splits = work.kind.trains and plan.pipeline_order.is_split(0, a_backward)
-        return estimate_of_plan(
+        return counts_of_plan(
             plan,
             kinds=(*work.kind.pass_kinds, "W") if splits else work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
-            is_drawn=not work.has_balanced_routing,
+            work=work,
             is_compiled=compiles(self.scenario.spec.engine, plan, self.num_ops_alike(1)),
-            base_bytes=cluster_and_routing_bytes(work),
-            base_s=cluster_and_routing_s(work),
         )
+
+    def estimated_resources(self) -> Resources:
+        """Return what the run is expected to need."""
+        return expected_of(self.counts())
 
     def num_ops_alike(self, runs_alike: int) -> int:
         """Return the operations of runs like this; none of a single run whose passes all differ.

@@ -21,7 +21,9 @@ from sim.results.memory import ChunkMemory, StageMemory, memory_of
 from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
-from sim.run.resources import Resources, estimate_of_plan, minimum_of_passes
+from sim.run.engines import compiles
+from sim.run.estimates import counts_of_plan, expected_of
+from sim.run.resources import Resources, minimum_of_passes
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import HeldBytes, PassesWorkload
@@ -61,7 +63,9 @@ class PassesRun(ScenarioRun):
     def estimated_resources(self) -> Resources:
         """Return what the run is expected to need."""
         plan = PassesPlan(self.work)
-        return estimate_of_plan(plan, kinds=plan.kinds, num_microbatches=plan.num_visits, is_drawn=False)
+        is_compiled = compiles(self.scenario.spec.engine, plan, self.num_ops_alike(1))
+        counts = counts_of_plan(plan, kinds=plan.kinds, num_microbatches=plan.num_visits, is_compiled=is_compiled)
+        return expected_of(counts)
 
     def _simulate(self, options: RunOptions) -> Simulated:
         plan, kept = PassesPlan(self.work), self._workload.held

@@ -5,7 +5,7 @@ Model
 There are three figures of the same resources:
 
     minimum     what a run surely needs, counted from its work before anything is planned
-    estimate    what a run is expected to need, counted from a plan; this takes as long as planning does
+    estimate    what a run is expected to need, counted from a plan (`sim.run.estimates`), which takes as long
     limit       what a run may need: as a user says, or else what the engine allows and this machine has
 
 A run over its limit is refused: at the minimum whoever set the limit, at the estimate where a user has set it.
@@ -17,35 +17,16 @@ The minimum of a model's work::
     cells            sources x experts of a layer's routing, times top_k + 1 where tokens choose at random, then for
                      each microbatch and lane; flow by flow also twice sources x hosts of each exchange
     events           1 for an op of up to 1,000 ranks, and 1 for 1,000 cells, which take as long
-    bytes            of the process + 0.6 kB for an op + 0.5 kB for a row + those of cluster and routing: 0.6 kB for a
+    bytes            of the process + 0.1 kB for an op + 0.3 kB for a row + those of cluster and routing: 0.25 kB for a
                      link, 16 B for a source and an expert and 32 B for a source and a host of one layer's routing
-
-The estimate of a plan::
-
-    ops, rows        those of one pass of each kind and stage, times microbatches, times lanes that run
-    events           1 for an op, 2 more for each of its transfers that may meet others, 2 more for one on a stream,
-                     4 for a pass and what it sends, 2 more for each kernel of a pass that the host issues more slowly
-                     than the lane runs it;
-                     flow by flow also as many as the flows take as long as
-    bytes            as at the minimum, and 7 kB for an exchange that is drawn
-    processor time   of the process + of what a run does once + links, planned ops, ops, rows, events, drawn exchanges
-                     and cells, each times what one takes (`PROCESS_S` and the constants below it); where the compiled
-                     kernel runs, the time until it begins in place of ops and events
 
 Assumptions
 -----------
 The minimum leaves out exchanges, what follows the last pass, and lanes that another lane may run for.
-
-Operations of the estimate are exact (but for what follows the last pass of training). Its events are 1.1 to 1.9 times
-too many, most where no transfers meet. Its memory is fitted to the peaks of nine runs of the shipped scenarios of 2,000
-to 134,000 operations (Linux, Python 3.11): 4 % too little to 21 % too much. On clusters of 512 to 16,384 GPUs (`docs/
-limits.md`) it is 0.7 to 1.5 times the peak. Its time is that of one run by SimPy's engine on one core of a machine of
-two, fitted to runs of 200 to 134,000 operations; `benchmarks/compare_estimates.py` holds it against measurements.
-Writing and drawing results is in neither.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,49 +34,36 @@ from typing import Final
 
 from sim.build.work import CollectiveWork, Work
 from sim.engine.clock import MAX_EVENTS
-from sim.engine.compiled.compiler import START_S
-from sim.engine.run_state import Plan
 from sim.errors import SimulationError
-from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, Flows, HostWork, Op
 from sim.results.quantities import format_quantity
 from workloads.blocks.ffn import DenseFfn
 from workloads.collectives import OPERATIONS
-from workloads.schedules import Pass
 
 __all__ = [
     "LEAST_LONG_EVENTS",
     "LONG_RUN_S",
     "NO_LIMITS",
-    "PROCESS_S",
+    "PROCESS_BYTES",
     "Limits",
     "Resources",
-    "cluster_and_routing_bytes",
-    "cluster_and_routing_s",
-    "estimate_of_plan",
+    "drawn_cells",
     "machine_memory_bytes",
     "minimum_of_collective",
     "minimum_of_passes",
     "minimum_of_work",
+    "routing_bytes",
 ]
 
-_PROCESS_BYTES: Final = 65e6  # before the process runs anything
-_OP_BYTES, _ROW_BYTES, _DRAWN_EXCHANGE_BYTES = 600.0, 500.0, 7000.0  # over the whole run
-_LINK_BYTES: Final = 600.0  # in the graph and in arrays: 1,024 nodes have 115 thousand links, 2,048 have 360 thousand
+PROCESS_BYTES: Final = 64e6
+"""Memory of a process that has imported what runs a scenario, before it runs anything."""
+_OP_BYTES, _ROW_BYTES, _LINK_BYTES = 100.0, 300.0, 250.0  # at the least; `sim.run.estimates` has what is expected
 _CELL_BYTES, _PAIR_BYTES = 16.0, 32.0
 _EVENTS_OF_COLLECTIVE: Final = 4  # of a pass with one transfer
 _PER_EVENT: Final = 1000  # cells, or ranks of an op, that take as long as an event: some 10 us
-PROCESS_S: Final = 1.0
-"""Processor time of a process that starts, reads a scenario and imports what runs it."""
 LONG_RUN_S: Final = 20.0
 """Processor time from which on a run is long: `moesim run` says how long it is expected to take."""
 LEAST_LONG_EVENTS: Final = 50_000
 """Minimum of events below which a run takes seconds: an estimate of its time is not worth a plan."""
-_ONCE_S: Final = 0.15  # a cluster, a device's measured kernels, accounts of a short run
-_OP_S, _ROW_S, _EVENT_S = 10e-6, 5e-6, 12e-6
-_PLANNED_OP_S: Final = 200e-6  # priced once
-_DRAWN_EXCHANGE_S, _CELL_S = 40e-6, 65e-9  # bytes of each pair on links; a random number for a cell
-_LINK_S: Final = 4e-6
-_EVENTS_OF_FLOW, _EVENTS_OF_OWN_END = 0.3, 10.0  # flows of equal bytes end together; 4 and 120 us
 _CONTAINER_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -185,10 +153,11 @@ def minimum_of_work(work: Work) -> Resources:
     num_ops = num_passes * _ops_of_layers(work)
     hosted = num_passes * work.model.num_moe_layers if mesh.convention.experts_span_stages else 0
     num_rows = num_ops + hosted * mesh.world
+    memory_bytes = PROCESS_BYTES + num_ops * _OP_BYTES + num_rows * _ROW_BYTES
     return Resources(
         num_ops=num_ops,
         num_events=num_ops * (1 + mesh.lane_size // _PER_EVENT) + _cells(work, lanes) // _PER_EVENT,
-        memory_bytes=_PROCESS_BYTES + num_ops * _OP_BYTES + num_rows * _ROW_BYTES + cluster_and_routing_bytes(work),
+        memory_bytes=memory_bytes + work.cluster.min_num_links * _LINK_BYTES + routing_bytes(work),
     )
 
 
@@ -199,7 +168,7 @@ def minimum_of_passes(*, num_stages: int, num_microbatches: int) -> Resources:
     64
     """
     num_ops = 2 * num_stages * num_microbatches
-    memory_bytes = _PROCESS_BYTES + num_ops * (_OP_BYTES + _ROW_BYTES)
+    memory_bytes = PROCESS_BYTES + num_ops * (_OP_BYTES + _ROW_BYTES)
     return Resources(num_ops=num_ops, num_events=num_ops, memory_bytes=memory_bytes)
 
 
@@ -211,73 +180,20 @@ def minimum_of_collective(work: CollectiveWork) -> Resources:
     )
     memory_bytes = cells * (_CELL_BYTES + _PAIR_BYTES) + work.cluster.min_num_links * _LINK_BYTES
     num_events = _EVENTS_OF_COLLECTIVE + cells // _PER_EVENT
-    return Resources(num_ops=1, num_events=num_events, memory_bytes=_PROCESS_BYTES + memory_bytes)
+    return Resources(num_ops=1, num_events=num_events, memory_bytes=PROCESS_BYTES + memory_bytes)
 
 
-def estimate_of_plan(
-    plan: Plan,
-    *,
-    kinds: Sequence[str],
-    num_microbatches: int,
-    is_drawn: bool,
-    is_compiled: bool = False,
-    base_bytes: float = 0.0,
-    base_s: float = 0.0,
-) -> Resources:
-    """Return what a run of `plan` is expected to need; the plan cannot be run afterwards.
-
-    Parameters
-    ----------
-    plan
-        A plan made for this estimate alone: the plan of a run must give its passes in their order.
-    kinds
-        Kinds of passes: F, or F and B.
-    num_microbatches
-        Microbatches of each pipeline, over all batches.
-    is_drawn
-        Whether tokens choose their experts at random, so that each microbatch has exchanges of its own.
-    is_compiled
-        Whether the compiled kernel runs the plan.
-    base_bytes
-        Memory that does not grow with the run (`cluster_and_routing_bytes`).
-    base_s
-        Processor time of cluster and random numbers (`cluster_and_routing_s`).
-    """
-    num_lanes = plan.lane_ranks.shape[1] if plan.folding is None else len(plan.folding.running)
-    times = num_lanes * num_microbatches
-    steps = [plan.ops(stage, 0, Pass(kind, 0)) for stage in range(plan.lane_ranks.shape[0]) for kind in kinds]
-    passes = [
-        ops
-        for step in steps
-        for ops in ([side for _, side in step.sides] if isinstance(step, ConcurrentPasses) else [step])
-    ]
-    ops = [op for pass_ in passes for op in pass_]
-    num_ops, num_rows = len(ops) * times, sum(map(_rows_of, ops)) * times
-    num_events = sum(map(_events_of_pass, passes)) * times
-    num_drawn = sum(len(op.transfers) for op in ops if isinstance(op, Collective) and op.kind.startswith("ep_")) * times
-    run_bytes = num_ops * _OP_BYTES + num_rows * _ROW_BYTES + (num_drawn * _DRAWN_EXCHANGE_BYTES if is_drawn else 0.0)
-    run_s = _ONCE_S + len(ops) * _PLANNED_OP_S + num_rows * _ROW_S
-    run_s += START_S["kept"] if is_compiled else num_ops * _OP_S + num_events * _EVENT_S
-    run_s += num_drawn * _DRAWN_EXCHANGE_S if is_drawn else 0.0
-    return Resources(
-        num_ops=num_ops,
-        num_events=num_events,
-        memory_bytes=_PROCESS_BYTES + base_bytes + run_bytes,
-        cpu_s=PROCESS_S + base_s + run_s,
-    )
-
-
-def cluster_and_routing_bytes(work: Work) -> float:
-    """Return the memory of the cluster's links and of one layer's routing."""
+def routing_bytes(work: Work) -> float:
+    """Return the memory of the tables of one layer's routing: of each source and expert, and source and host."""
     sources, hosts = _exchange(work)
-    routing_bytes = sources * (work.model.experts * _CELL_BYTES + hosts * _PAIR_BYTES)
-    return work.cluster.min_num_links * _LINK_BYTES + routing_bytes
+    return sources * (work.model.experts * _CELL_BYTES + hosts * _PAIR_BYTES)
 
 
-def cluster_and_routing_s(work: Work) -> float:
-    """Return the processor time that the cluster's links take, and the random numbers of all layers."""
-    cells = 0 if work.has_balanced_routing else _drawn_cells(work, work.mesh.num_lanes)
-    return work.cluster.min_num_links * _LINK_S + cells * _CELL_S
+def drawn_cells(work: Work, lanes: int) -> int:
+    """Return the cells of random routing, weighted by the choices that each takes."""
+    sources, _ = _exchange(work)
+    exchanges = work.model.num_moe_layers * lanes * work.num_microbatches
+    return exchanges * sources * work.model.experts * (work.model.top_k + 1)
 
 
 def machine_memory_bytes() -> int | None:
@@ -307,42 +223,6 @@ def _check(
             f"the run must need at most {whose}{limit} of memory, got {how_sure} {expected} {operations}. "
             "Use fewer microbatches, batches, layers, experts or GPUs, or raise --max-memory."
         )
-
-
-def _events_of_pass(ops: Sequence[Op]) -> int:
-    """Return the events that a pass makes, with what it sends."""
-    host_ns = sum(sum(op.issue_ns) for op in ops if isinstance(op, Compute))
-    host_ns += sum(op.issue_ns or 0 for op in ops if isinstance(op, Collective))
-    lane_ns = sum(sum(op.slowest_ns) for op in ops if isinstance(op, Compute))
-    for op in ops:
-        if isinstance(op, Collective):
-            lane_ns += max((transfer.alone_ns for transfer in op.transfers), default=0)
-    return 4 + sum(_events_of(op, host_lags=host_ns > lane_ns) for op in ops)
-
-
-def _events_of(op: Op, *, host_lags: bool) -> int:
-    """Return the events that an op makes; a collective on a stream ends in a process of its own."""
-    if isinstance(op, Compute):  # where the host is ahead of the lane, all kernels of an op are one event
-        return 1 + (2 * len(op.issue_ns) if host_lags else 0)
-    if not isinstance(op, Collective):
-        return 1
-    of_flows = sum(_events_of_flows(transfer.flows) for transfer in op.transfers if transfer.flows is not None)
-    return 1 + 2 * len(op.transfers) + (0 if op.stream is None else 2) + round(of_flows)
-
-
-def _events_of_flows(flows: Flows) -> float:
-    """Return the events that take as long as the flows of a transfer; where bytes differ, each ends on its own."""
-    ends_together = bool((flows.num_bytes == flows.num_bytes[0]).all())
-    return flows.num_bytes.size * (_EVENTS_OF_FLOW if ends_together else _EVENTS_OF_OWN_END)
-
-
-def _rows_of(op: Op) -> int:
-    """Return the rows of the trace that an op makes."""
-    if isinstance(op, Compute):
-        return len(op.kernels)
-    if isinstance(op, AwaitStream | HostWork):
-        return 1
-    return len(op.transfers) if isinstance(op, Collective) else op.ranks.size
 
 
 def _ops_of_layers(work: Work) -> int:
@@ -379,14 +259,7 @@ def _cells(work: Work, lanes: int) -> int:
     pairs = 2 * sources * hosts * exchanges if work.network.fidelity == "flow" else 0
     if work.has_balanced_routing:
         return work.model.num_moe_layers * lanes * sources * work.model.experts + pairs
-    return _drawn_cells(work, lanes) + pairs
-
-
-def _drawn_cells(work: Work, lanes: int) -> int:
-    """Return the cells of random routing, weighted by the choices that each takes."""
-    sources, _ = _exchange(work)
-    exchanges = work.model.num_moe_layers * lanes * work.num_microbatches
-    return exchanges * sources * work.model.experts * (work.model.top_k + 1)
+    return drawn_cells(work, lanes) + pairs
 
 
 def _memory_limits_bytes() -> Iterator[int]:

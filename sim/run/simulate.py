@@ -4,6 +4,7 @@ from collections.abc import Set
 from typing import Final
 
 from sim.run.collective_run import CollectiveRun
+from sim.run.memory_guard import bounded_memory
 from sim.run.model_run import ModelRun
 from sim.run.passes_run import PassesRun
 from sim.run.resources import NO_LIMITS, Limits
@@ -25,12 +26,15 @@ _RUNS: Final[dict[str, type[ScenarioRun]]] = {
 def build_run(scenario: Scenario) -> ScenarioRun:
     """Build a scenario, once: what is returned can be run, and says what the run needs.
 
+    A cluster that is wired link by link may take as much memory as a run, and is bounded like one.
+
     Raises
     ------
     InvalidValueError
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
-    return _RUNS[scenario.spec.workload.kind](scenario)
+    with bounded_memory():
+        return _RUNS[scenario.spec.workload.kind](scenario)
 
 
 def simulate_scenario(

@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from sim.run import memory_guard
+from sim.run import memory_guard, simulate
 from sim.run.memory_guard import available_bytes, bounded_memory, share_memory
+from sim.scenario.load import load_scenario
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such bound")
 MB = 10**6
@@ -44,3 +45,11 @@ def test_what_is_left_is_less_than_what_is_built_in():
     assert left is not None
     with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
         assert 0 < left < int(file.readline().split()[1]) * 1024
+
+
+def test_building_a_scenario_is_bounded_too(monkeypatch):
+    """A cluster that is wired link by link takes memory before the run begins."""
+    monkeypatch.setattr(memory_guard, "available_bytes", lambda: 300 * MB)
+    monkeypatch.setitem(simulate._RUNS, "forward", lambda scenario: take(600 * MB))
+    with pytest.raises(MemoryError):
+        simulate.build_run(load_scenario("ep16_tp16_pp4"))
