@@ -23,21 +23,14 @@ def empty_folder(monkeypatch, tmp_path):
 
 
 def test_all_bundled_suites_are_held_against_their_figures(moesim, monkeypatch):
-    """Without an argument; nothing is written. Of the 50 steps of `ranking`, a minute, the next test has some."""
-    monkeypatch.setattr(suites, "list_suites", lambda: [name for name in list_suites() if name != "ranking"])
+    """Without an argument; nothing is written. The long suites are those of the slow test of all figures."""
+    short = [name for name in list_suites() if name not in {"ranking", "memory"}]
+    monkeypatch.setattr(suites, "list_suites", lambda: short)
     code, out, err = moesim("validate")
     assert (code, err) == (0, "")
     assert "SCHEDULES" in out
     assert "48 of 48 within their tolerance" in out
     assert list(Path().iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_ranking_shows_the_order_of_strategies(moesim):
-    """Four strategies of one model, and what choosing the best modelled one loses."""
-    code, out, err = moesim("validate", "ranking/qwen3_235b_h800")
-    assert (code, err) == (0, "")
-    assert "ORDER OF STRATEGIES  1 group" in out
 
 
 def test_json_is_one_object(moesim):

@@ -172,7 +172,7 @@ def test_a_bare_number_is_taken_in_si(tmp_path):
     assert not validate([str(case)]).has_failed
 
 
-@pytest.mark.slow  # the command's test holds them all in the fast part
+@pytest.mark.slow  # the command's test has the short suites in the fast part
 def test_bundled_cases_are_within_their_tolerances():
     """Every figure that the program ships with."""
     validation = validate()
