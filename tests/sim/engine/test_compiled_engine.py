@@ -367,8 +367,8 @@ def test_what_the_kernel_cannot_run_simpy_runs_and_says_why():
 def test_auto_compiles_only_where_it_saves_more_than_it_takes_to_begin(start_s, pays, monkeypatch):
     monkeypatch.setattr(engines, "start_s", lambda: start_s)
     monkeypatch.setattr(engines, "has_numba", lambda: True)
-    assert engines.pays_to_compile(150_000) == pays
-    assert engines.pays_to_compile(37_500, 40e-6) == pays
+    assert engines.pays_to_compile(300_000) == pays
+    assert engines.pays_to_compile(75_000, 20e-6) == pays
 
 
 def test_a_single_run_whose_passes_all_differ_is_left_to_simpy():
