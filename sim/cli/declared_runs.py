@@ -30,7 +30,7 @@ def run(
             "--max-events",
             metavar="N",
             min=1,
-            help="Refuse a simulation before it runs, if its minimum or its estimate of events is more.",
+            help="Refuse a simulation before it runs, if its minimum or estimate of events is more.",
         ),
     ] = None,
     max_memory: Annotated[
@@ -38,7 +38,7 @@ def run(
         typer.Option(
             "--max-memory",
             metavar="SIZE",
-            help='Refuse a simulation before it runs, if its minimum or its estimate of memory is more than, say, "4 GB".',
+            help='Refuse a simulation before it runs, if its minimum or estimate of memory is more, such as "4 GB".',
         ),
     ] = None,
     uncertainty: Annotated[
