@@ -222,8 +222,6 @@ def test_the_whole_report_says_which_engine_ran(data, compiled, why, line):
     file = io.StringIO()
     print_report(data, Console(file=file, width=200), written={}, why_not_compiled=why)
     assert line in file.getvalue().splitlines()
-    data["scenario"]["workload"] = {"kind": "serving", "requests": {"concurrency": 8, "count": 80}}
-    assert "engine:" not in printed(data, 200)
 
 
 def test_control_characters_do_not_reach_the_terminal(data):
