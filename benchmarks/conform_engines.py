@@ -1,4 +1,4 @@
-"""Hold the compiled kernel to SimPy's processes: equal traces, column by column, and equal words where a run fails.
+"""Compare the compiled kernel with SimPy's processes: traces column by column, and whether a run fails.
 
     python benchmarks/conform_engines.py 1000 --seed 7      # scenarios drawn from the schema
     python benchmarks/conform_engines.py --files            # all bundled files, whole, but those that serve requests
@@ -11,7 +11,6 @@ interpreted.
 """
 
 import argparse
-import itertools
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests/sim/engine")]
 
 from conformance import (  # noqa: E402  # found by the line above
     bundled_files,
-    differences_of_drawn,
+    compare_drawn,
     differences_of_scenario,
     scenarios_of_file,
 )
@@ -43,17 +42,6 @@ def compare_files(text: str, kernel: RunKernel) -> Compared:
                 yield part, differences_of_scenario(scenario, kernel)
 
 
-def compare_drawn(seed: int, first: int, count: int, kernel: RunKernel) -> Compared:
-    """Run drawn scenarios from a number on, until so many are compared."""
-    numbers, num_compared = itertools.count(first), 0
-    with tempfile.TemporaryDirectory() as folder:
-        while num_compared < count:
-            number = next(numbers)
-            found = differences_of_drawn(seed, number, Path(folder), kernel)
-            num_compared += found is not None
-            yield f"scenario {number} of seed {seed}", found
-
-
 def main() -> int:
     """Run what the arguments say, and count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,17 +51,18 @@ def main() -> int:
     parser.add_argument("--files", nargs="?", const="", metavar="TEXT", help="bundled files, none drawn")
     given = parser.parse_args()
     kernel = compiled_run() if has_numba() else loop.run
-    if given.files is None:
-        compared = compare_drawn(given.seed, given.first, given.count, kernel)
-    else:
-        compared = compare_files(given.files, kernel)
     num_alike = num_left_out = num_different = 0
-    for name, found in compared:
-        num_left_out += found is None
-        num_alike += found == []
-        num_different += bool(found)
-        if found:
-            print(f"{name}: {', '.join(found)}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if given.files is None:
+            compared = compare_drawn(given.seed, given.first, given.count, Path(folder), kernel)
+        else:
+            compared = compare_files(given.files, kernel)
+        for name, found in compared:
+            num_left_out += found is None
+            num_alike += found == []
+            num_different += bool(found)
+            if found:
+                print(f"{name}: {', '.join(found)}", flush=True)
     print(f"{num_alike} ran alike, {num_different} did not, {num_left_out} had nothing to compare")
     return 1 if num_different else 0
 

@@ -1,6 +1,6 @@
 """Fit what one of each count of `sim.run.estimates` takes of processor time and memory, and print its table `COSTS`.
 
-    python benchmarks/fit_estimates.py --keep out/runs.jsonl       # measures 230 runs, which takes 10 minutes
+    python benchmarks/fit_estimates.py --keep out/runs.jsonl       # measures 227 runs, which takes 10 minutes
     python benchmarks/fit_estimates.py --kept out/runs.jsonl       # fits again
 
 Measured are bundled scenarios under changes, validation cases, some simulations of the table of large clusters, and 120

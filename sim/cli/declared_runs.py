@@ -26,12 +26,19 @@ def run(
     jobs: Jobs = None,
     max_events: Annotated[
         int | None,
-        typer.Option("--max-events", metavar="N", min=1, help="Refuse a simulation that would need more events."),
+        typer.Option(
+            "--max-events",
+            metavar="N",
+            min=1,
+            help="Refuse a simulation before it runs, if its minimum or estimate of events is more.",
+        ),
     ] = None,
     max_memory: Annotated[
         str | None,
         typer.Option(
-            "--max-memory", metavar="SIZE", help='Refuse a simulation that would need more memory, such as "4 GB".'
+            "--max-memory",
+            metavar="SIZE",
+            help='Refuse a simulation before it runs, if its minimum or estimate of memory is more, such as "4 GB".',
         ),
     ] = None,
     uncertainty: Annotated[

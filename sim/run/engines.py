@@ -4,7 +4,7 @@ Model
 -----
 `auto` takes the compiled kernel where
 
-    operations of all runs like this * time of an operation in SimPy's engine  >  time until the kernel runs
+    operations of all runs like this * time saved in an operation  >  time until the kernel runs
 
 and never flow by flow: the kernel runs flows as well, but nothing is gained, for the time goes into the network, which
 both engines share. It is the default.
@@ -23,12 +23,15 @@ from sim.scenario.engine_names import DEFAULT_ENGINE, SIMPY_ENGINE
 
 __all__ = ["compiles", "pays_to_compile", "run_on"]
 
-_OP_S: Final = 10e-6
-"""Time of an operation in SimPy's engine: 57 ms over the 5,760 of the reference step (`benchmarks/bench_engine.py`)."""
+_OP_S: Final = 5.5e-6
+"""Time that the kernel saves in an operation, its lowering and rows counted: the mean of the reference step (3.9 us in
+SimPy's engine and 0.5), ep16_tp16_pp4 (4.8 and 1.3) and ep64_tp16_pp4 (11.7 and 2.1), the plans of
+`benchmarks/bench_compiled.py`; both engines in one process, on one core of an AMD EPYC."""
 
-_SLOWED_OP_S: Final = 40e-6
-"""The same where transfers take SMs, so that kernels are claimed, slowed and issued one by one: 4.5 s over the 98,712
-operations of DeepSeek-V3 on 2,048 GPUs (`benchmarks/scale_cases.py`, experts_1f1b; both engines in one run)."""
+_SLOWED_OP_S: Final = 20e-6
+"""The same where transfers take SMs, so that kernels are claimed, slowed and issued one by one: the mean of
+ep16_tp16_pp4 (11.8 and 1.3) and ep64_tp16_pp4 (27.7 and 3.4), each with `network.num_sms=20`, and of DeepSeek-V3 on
+2,048 GPUs with 16 microbatches (29.5 and 3.9; `benchmarks/scale_cases.py`, experts_1f1b)."""
 
 
 def pays_to_compile(num_ops: int, op_s: float = _OP_S) -> bool:
@@ -85,7 +88,7 @@ class _Options(TypedDict):
 
 
 def _op_s(plan: Plan) -> float:
-    """Return the time of an operation of a plan in SimPy's engine."""
+    """Return the time that the kernel saves in an operation of a plan."""
     return _OP_S if plan.num_sms is None else _SLOWED_OP_S
 
 
@@ -93,4 +96,4 @@ def _why_not(saved_s: float) -> str | None:
     """Return what keeps the compiled kernel from paying; None where SimPy's processes are simply quicker."""
     if saved_s <= START_S["kept"] or not has_numba():
         return None
-    return "no compiled kernel is kept: `--set engine=compiled` makes one, which takes about a minute"
+    return "no compiled kernel is kept: `--set engine=compiled` makes one, which takes about half a minute"

@@ -210,8 +210,8 @@ def expected_of(counts: Counts) -> Resources:
     >>> expected_of(Counts(num_ops=64, num_events=320)).num_events
     320
     """
-    held = asdict(counts)
-    cpu_s, num_bytes = (sum(held[name] * cost[i] for name, cost in COSTS.items()) for i in (0, 1))
+    number_of = asdict(counts)
+    cpu_s, num_bytes = (sum(number_of[name] * cost[i] for name, cost in COSTS.items()) for i in (0, 1))
     return Resources(
         num_ops=counts.num_ops,
         num_events=counts.num_events,
@@ -355,7 +355,8 @@ def _ends_of(op: Collective, can_saturate: NDArray[np.bool_]) -> int:
         return _EVENTS_OF_FLOWS * len(op.transfers)
     links = [transfer.load.links for transfer in op.transfers]
     if len(links) > 1:
-        that_saturate = (every := np.concatenate(links))[can_saturate[every]]
-        if np.unique(that_saturate).size < that_saturate.size:
+        all_links = np.concatenate(links)
+        saturable_links = all_links[can_saturate[all_links]]
+        if np.unique(saturable_links).size < saturable_links.size:
             return _EVENTS_OF_SHARING * len(links)
     return len({(transfer.latency_ns, transfer.alone_ns) for transfer in op.transfers})

@@ -161,27 +161,11 @@ def draw_for_hosts(
         max_nodes=max_nodes,
     )
     _check(request)
-    draws, rule, host_size = list(product(microbatches, layers)), ROUTINGS[kind], num_experts // num_hosts
-    counts = None if rule.counts is None else rule.counts(request, draws)
-    if counts is None and _has_equal_shares(request) and num_experts & (num_experts - 1):
-        counts = np.stack(
-            _draw_exactly(request, draws, [None] * len(draws))
-        )  # its blocks of experts are not those of hosts
+    draws = list(product(microbatches, layers))
+    counts = _counts_not_drawn_for_hosts(request, draws)
     if counts is not None:
         return counts.reshape(len(draws), num_sources, num_hosts, -1).sum(axis=3), counts.sum(axis=1)
-    to_hosts = np.empty((len(draws), num_sources, num_hosts), dtype=np.int64)
-    of_experts = np.empty((len(draws), num_experts), dtype=np.int64)
-    for shares, members in _batches(_shares(request, draws), num_sources * num_hosts):
-        streams = [_choices(request, *draws[i]) for i in members]
-        if shares is None:
-            to_hosts[members], of_experts[members] = choose_for_hosts(
-                *_uniform_choices(request, streams), streams, host_size=host_size
-            )
-        else:
-            to_hosts[members], of_experts[members] = choose_weighted_for_hosts(
-                *_weighted_choices(request, shares, streams), streams, host_size=host_size
-            )
-    return to_hosts, of_experts
+    return _draw_for_hosts(request, draws, num_hosts)
 
 
 def node_probabilities(
@@ -308,6 +292,36 @@ def _draw_exactly(request: RoutingRequest, draws: Draws, shares: Sequence[FloatA
             drawn = choose_weighted_in_groups(*_weighted_choices(request, of_batch, streams), streams)
         counts |= zip(members, drawn, strict=True)
     return [counts[i] for i in range(len(draws))]
+
+
+def _counts_not_drawn_for_hosts(request: RoutingRequest, draws: Draws) -> IntArray | None:
+    """Return counts by a formula, or drawn for experts where hosts have other blocks of experts than draws [N, S, E].
+
+    Such are the draws of equal shares where the number of experts is no power of two: the blocks of experts have
+    several sizes. None: counts for hosts can be drawn at once.
+    """
+    rule = ROUTINGS[request.kind]
+    counts = None if rule.counts is None else rule.counts(request, draws)
+    is_power_of_two = request.num_experts & (request.num_experts - 1) == 0
+    if counts is None and _has_equal_shares(request) and not is_power_of_two:
+        return np.stack(_draw_exactly(request, draws, [None] * len(draws)))
+    return counts
+
+
+def _draw_for_hosts(request: RoutingRequest, draws: Draws, num_hosts: int) -> tuple[IntArray, IntArray]:
+    """Draw copies for hosts [N, S, H] and for experts [N, E]."""
+    host_size = request.num_experts // num_hosts
+    to_hosts = np.empty((len(draws), request.num_sources, num_hosts), dtype=np.int64)
+    of_experts = np.empty((len(draws), request.num_experts), dtype=np.int64)
+    for shares, members in _batches(_shares(request, draws), request.num_sources * num_hosts):
+        streams = [_choices(request, *draws[i]) for i in members]
+        if shares is None:
+            drawn = choose_for_hosts(*_uniform_choices(request, streams), streams, host_size=host_size)
+        else:
+            choices = _weighted_choices(request, shares, streams)
+            drawn = choose_weighted_for_hosts(*choices, streams, host_size=host_size)
+        to_hosts[members], of_experts[members] = drawn
+    return to_hosts, of_experts
 
 
 def _uniform_choices(request: RoutingRequest, streams: Streams) -> tuple[IntArray, int]:

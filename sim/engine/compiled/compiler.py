@@ -27,9 +27,9 @@ __all__ = ["START_S", "RunKernel", "compiled_run", "is_kept", "is_loaded", "star
 
 RunKernel = Callable[[NDArray[np.int64], NDArray[np.float64]], int]
 """The type of `loop.run`, interpreted or compiled."""
-START_S: Final = {"kept": 1.5, "compiled": 60.0}
-"""Time until the kernel runs: 0.4 to 0.9 s to import numba and 0.1 s to load, or 41 s to compile (measured on one
-core of a Xeon, 2.1 GHz), and half as much again: to begin too late costs less than to begin in vain."""
+START_S: Final = {"kept": 1.5, "compiled": 36.0}
+"""Time until the kernel runs: 0.5 s to import numba and load (0.4 to 1 s on another machine), or 22 to 24 s to compile
+(on one core of an AMD EPYC), and half as much again: to begin too late costs less than to begin in vain."""
 _NO_FOLDER: Final = "no folder for it can be written. Name a folder in the variable NUMBA_CACHE_DIR"
 _LOGGER: Final = logging.getLogger(__name__)
 """Where a compilation is announced: commands print it on standard error, a program that imports `sim` may read it."""

@@ -1,19 +1,20 @@
 """Whether the kernel of `sim.engine.compiled` says the same of a plan as SimPy's processes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields
-from functools import partial
+from dataclasses import dataclass, fields
+from itertools import count
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
 from scenario_draws import accepted_scenario, draw_scenario
 
 from sim.engine.compiled import loop
 from sim.engine.compiled.arrays import KeptPlan, NotLoweredError
 from sim.engine.compiled.compiler import RunKernel
-from sim.engine.compiled.run import STOPPED, run_compiled, run_kernel
+from sim.engine.compiled.run import STOPPED, run_kernel
 from sim.engine.run_state import Plan
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import LinkUse
@@ -25,10 +26,12 @@ from sim.scenario.scenario_files import find_bundled, list_bundled, list_cases
 from sim.studies.variants import variants_of
 
 __all__ = [
+    "CheckedArray",
     "bundled_files",
+    "checked_run",
+    "compare_drawn",
     "differences",
     "differences_of",
-    "differences_of_drawn",
     "differences_of_scenario",
     "scenarios_of_file",
     "shortened_file",
@@ -71,35 +74,67 @@ def differences_of(reference: Run, run: Run) -> list[str]:
     return names + (["events"] if reference.stats.num_events != run.stats.num_events else [])
 
 
-def differences_of_drawn(seed: int, number: int, folder: Path, kernel: RunKernel = loop.run) -> list[str] | None:
-    """Run a drawn scenario by both engines; return what differs, and None where nothing can be compared.
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedArray:
+    """An array that refuses the indices that the compiled kernel must not use, because its arrays are bare pointers.
 
-    Keys that are refused are left out. Every other scenario runs flow by flow.
+    numpy takes a negative index from the end, so that an interpreted run on plain arrays does not notice one.
     """
-    drawn = draw_scenario(seed, number)
-    data = drawn.data
-    if number % 2:
-        network = data.get("network")
-        data = {**data, "network": {**(network if isinstance(network, dict) else {}), "fidelity": "flow"}}
-    scenario = accepted_scenario(data, drawn, folder)
-    return None if scenario is None else differences_of_scenario(scenario, kernel)
+
+    array: NDArray[np.int64] | NDArray[np.float64]
+    """The array that is read and written."""
+
+    def __getitem__(self, index: int) -> np.int64 | np.float64:
+        """Return an entry, by an index of at least 0 that is less than the length."""
+        if not 0 <= index < self.array.size:
+            raise IndexError(f"an index must be from 0 to {self.array.size - 1}, got {index}")
+        return self.array[index]
+
+    def __setitem__(self, index: int, value: float) -> None:
+        """Write an entry, by an index of at least 0 that is less than the length."""
+        if not 0 <= index < self.array.size:
+            raise IndexError(f"an index must be from 0 to {self.array.size - 1}, got {index}")
+        self.array[index] = value
+
+
+def checked_run(m: NDArray[np.int64], f: NDArray[np.float64]) -> int:
+    """Run the interpreted kernel on arrays that refuse negative indices and those beyond the end."""
+    return loop.run(CheckedArray(m), CheckedArray(f))
+
+
+def compare_drawn(
+    seed: int, first: int, num_compared: int, folder: Path, kernel: RunKernel = loop.run
+) -> Iterator[tuple[str, list[str] | None]]:
+    """Draw scenarios from a number on until so many are compared; yield the name of each, and what differs.
+
+    None says that nothing can be compared. Every other scenario runs flow by flow.
+    """
+    numbers = count(first)
+    while num_compared > 0:
+        number = next(numbers)
+        found = _differences_of_drawn(seed, number, folder, kernel)
+        num_compared -= found is not None
+        yield f"scenario {number} of seed {seed}", found
 
 
 def differences_of_scenario(scenario: Scenario, kernel: RunKernel = loop.run) -> list[str] | None:
     """Run a scenario by both engines; return what differs, and None where nothing can be compared.
 
     Nothing can be compared where the scenario is refused before it runs, where its workload runs no plan, and where the
-    kernel leaves the plan to SimPy's processes.
+    kernel leaves the plan to SimPy's processes. Where SimPy's processes fail, the kernel must fail too: it has no
+    messages of its own, because `run_compiled` then runs SimPy's processes, whose message the user reads.
     """
     compared: list[list[str] | None] = []
 
     def run_both(engine: str, plan: Plan, **options: object) -> Run:
         del engine, options
         kept = KeptPlan(plan)
-        reference, found = (_ending(run, kept) for run in (run_plan, partial(run_compiled, kernel=kernel)))
-        compared.append(_differences_of_endings(reference, found, partial(run_kernel, kept, kernel)))
-        if isinstance(reference, MoesimError):
-            raise reference
+        try:
+            reference = run_plan(kept, keep_ended=True)
+        except MoesimError as error:
+            compared.append(_differences_where_the_reference_fails(error, kept, kernel))
+            raise
+        compared.append(_differences_where_the_reference_ends(reference, kept, kernel))
         return reference
 
     with patch("sim.run.scenario_run.run_on", run_both), suppress(MoesimError):
@@ -148,29 +183,41 @@ def shortened_file(name: str) -> Scenario:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _ending(run: Callable[[Plan], Run], plan: Plan) -> Run | MoesimError:
-    """Run a plan; return the run, or the error that it ends with."""
+def _differences_of_drawn(seed: int, number: int, folder: Path, kernel: RunKernel) -> list[str] | None:
+    drawn = draw_scenario(seed, number)
+    data = drawn.data
+    if number % 2:
+        network = data.get("network")
+        data = {**data, "network": {**(network if isinstance(network, dict) else {}), "fidelity": "flow"}}
+    scenario = accepted_scenario(data, drawn, folder)
+    return None if scenario is None else differences_of_scenario(scenario, kernel)
+
+
+def _differences_where_the_reference_fails(error: MoesimError, plan: KeptPlan, kernel: RunKernel) -> list[str] | None:
+    """Return what is wrong unless the kernel fails too; None where it leaves the plan to SimPy's processes."""
     try:
-        return run(plan)
-    except MoesimError as error:
-        return error
+        run_kernel(plan, kernel)
+    except NotLoweredError as why:
+        return [] if str(why) == STOPPED else None
+    except MoesimError:
+        return []
+    return [f"the kernel ends a run that must fail: {error}"]
 
 
-def _differences_of_endings(
-    reference: Run | MoesimError, found: Run | MoesimError, run_again: Callable[..., Run]
-) -> list[str] | None:
-    """Return what differs in how both engines end a plan; None where the kernel leaves the plan to SimPy's processes.
+def _differences_where_the_reference_ends(reference: Run, plan: KeptPlan, kernel: RunKernel) -> list[str] | None:
+    """Return what differs in a run that ends well; None where the kernel leaves the plan to SimPy's processes.
 
-    What ends well is run again by the kernel with half as many events as the run has, which must end the run.
+    The kernel must end the run with exactly as many events as `reference` has, and stop with one less.
     """
-    if isinstance(reference, MoesimError) or isinstance(found, MoesimError):
-        return [] if str(reference) == str(found) else [f"message: {found}, and not {reference}"]
-    why = found.stats.why_not_compiled
-    if why is not None:
-        return [f"the kernel stopped: {why}"] if why == STOPPED else None
-    names = differences_of(reference, found)
+    num_events = reference.stats.num_events
     try:
-        run_again(max_events=reference.stats.num_events // 2)
+        names = differences_of(reference, run_kernel(plan, kernel, max_events=num_events, keep_ended=True))
+    except NotLoweredError as why:
+        return ["the kernel stopped"] if str(why) == STOPPED else None
+    except MoesimError as error:
+        return [f"the kernel failed: {error}"]
+    try:
+        run_kernel(plan, kernel, max_events=num_events - 1)
     except NotLoweredError:
         return names
     return [*names, "event budget"]

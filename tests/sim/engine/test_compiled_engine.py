@@ -1,15 +1,20 @@
 """The kernel of `sim.engine.compiled`, interpreted, against SimPy's processes: equal to the nanosecond, row by row."""
 
+import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import conformance
 import numpy as np
 import pytest
 from conformance import (
+    CheckedArray,
     bundled_files,
+    checked_run,
+    compare_drawn,
     differences,
-    differences_of_drawn,
     differences_of_scenario,
     shortened_file,
 )
@@ -21,7 +26,8 @@ from sim.build.build import build
 from sim.engine.compiled import compiler, loop
 from sim.engine.compiled import layout as at
 from sim.engine.compiled import run as compiled
-from sim.engine.compiled.arrays import KeptPlan, lower_plan
+from sim.engine.compiled.arrays import KeptPlan, NotLoweredError, lower_plan
+from sim.engine.compiled.run import STOPPED, run_compiled, run_kernel
 from sim.engine.optional_numba import has_numba
 from sim.engine.simulation import run_plan
 from sim.errors import DeadlockError, MoesimError, SimulationError
@@ -61,9 +67,9 @@ WORKS = {
 
 
 @pytest.mark.parametrize("name", WORKS)
-def test_works_of_all_kinds_run_alike(name):
+def test_works_of_all_kinds_run_alike_and_use_no_index_out_of_range(name):
     strategy, convention, changes = WORKS[name]
-    assert differences(PipelinePlan(make_work(strategy, convention, **changes))) == []
+    assert differences(PipelinePlan(make_work(strategy, convention, **changes)), checked_run) == []
 
 
 SCENARIOS = [
@@ -83,26 +89,62 @@ def test_bundled_scenarios_run_alike(text):
     assert differences(PipelinePlan(build(load_scenario(name, overrides=changes)).work)) == []
 
 
+LONG_FILES = {"validation/memory/korthikanti_175b", "validation/ranking/qwen3_235b_h800"}
+"""Bundled files that take seconds: their indices are not checked."""
+
+
 @pytest.mark.parametrize("name", bundled_files())
-def test_bundled_files_run_alike(name):
+def test_bundled_files_run_alike_and_use_no_index_out_of_range(name):
     """All but those that serve requests, each in a short form. `conform_engines.py --files` runs them whole."""
-    assert differences_of_scenario(shortened_file(name)) == []
+    kernel = loop.run if name in LONG_FILES else checked_run
+    assert differences_of_scenario(shortened_file(name), kernel) == []
 
 
 def test_a_kernel_that_stops_where_the_reference_goes_on_is_found():
-    """Such a run is left to SimPy's processes, whose trace equals itself."""
+    """`run_compiled` would leave such a run to SimPy's processes, whose trace equals itself."""
     scenario = load_scenario("ep16_tp16_pp4", overrides=["workload.batches=1"])
-    found = differences_of_scenario(scenario, lambda *_: at.GAVE_UP)
-    assert found == [f"the kernel stopped: {compiled.STOPPED}"]
+    assert differences_of_scenario(scenario, lambda *_: at.GAVE_UP) == ["the kernel stopped"]
 
 
-@pytest.mark.parametrize("first", range(0, 40, 10))
-def test_drawn_scenarios_run_alike(first, tmp_path: Path):
-    """Every other flow by flow; those that are refused are left out. `conform_engines.py` draws any number."""
-    drawn = {number: differences_of_drawn(24, number, tmp_path) for number in range(first, first + 10)}
-    found = [bad for bad in drawn.values() if bad is not None]
-    assert found
-    assert not any(found), drawn
+def test_a_kernel_that_goes_on_where_the_reference_fails_is_found(monkeypatch: pytest.MonkeyPatch):
+    """`run_compiled` would return such a run, and no message."""
+
+    def fail(*_: object, **__: object):
+        raise SimulationError("the reference fails")
+
+    monkeypatch.setattr(conformance, "run_plan", fail)
+    scenario = load_scenario("ep16_tp16_pp4", overrides=["workload.batches=1"])
+    found = differences_of_scenario(scenario)
+    assert found == ["the kernel ends a run that must fail: the reference fails"]
+
+
+def compare_drawn_alike(first: int, num_compared: int, folder: Path, kernel=loop.run):
+    """Compare scenarios with numbers from `first` to `first` + 99, of which at least `num_compared` can be compared."""
+    drawn = dict(itertools.islice(compare_drawn(24, first, num_compared, folder, kernel), 100))
+    assert sum(found is not None for found in drawn.values()) == num_compared
+    assert not any(drawn.values()), drawn
+
+
+@pytest.mark.parametrize("first", range(0, 400, 100))
+def test_drawn_scenarios_run_alike_and_use_no_index_out_of_range(first, tmp_path: Path):
+    """24 scenarios. Wrong indices are refused, which the compiled kernel would follow: its arrays are bare pointers."""
+    compare_drawn_alike(first, 6, tmp_path, checked_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1000, 3500, 100))
+def test_many_drawn_scenarios_run_alike(first, tmp_path: Path):
+    """500 scenarios in 25 parts; about every other one that is drawn can be compared."""
+    compare_drawn_alike(first, 20, tmp_path)
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_a_checked_array_refuses_what_a_pointer_would_not_notice(index):
+    array = CheckedArray(np.zeros(3))
+    with pytest.raises(IndexError):
+        _ = array[index]
+    with pytest.raises(IndexError):
+        array[index] = 1.0
 
 
 def test_colliding_exchanges_share_links_alike():
@@ -271,29 +313,29 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_what_does_not_end_well_ends_in_the_same_words(name):
+def test_the_kernel_fails_where_the_reference_fails(name):
+    """The kernel only stops. `run_compiled` then runs SimPy's processes, whose message the user reads."""
     make, options, error = ENDINGS[name]
     with pytest.raises(error) as reference:
         run_plan(make(), **options)
-    with pytest.raises(error) as found:
-        compiled.run_compiled(make(), kernel=loop.run, **options)
-    assert str(found.value) == str(reference.value)
+    with pytest.raises((NotLoweredError, error)):
+        run_kernel(KeptPlan(make()), checked_run, **options)
+    with pytest.raises(error, match=re.escape(str(reference.value))):
+        run_compiled(make(), kernel=loop.run, **options)
 
 
-@pytest.mark.parametrize(
-    "plan",
-    [
-        FlatSwitchPlan(FlatSwitchStep(num_stages=2, lane_size=2, layers_per_stage=1, num_microbatches=1)),
-        PipelinePlan(make_work("EP4_TP2_PP2_DP4", "megatron", fidelity="flow")),
-    ],
-    ids=["bulk", "flow"],
-)
-def test_an_event_budget_is_counted_alike(plan):
-    """The last event is allowed, and one less is not."""
+@pytest.mark.parametrize("name", WORKS)
+def test_an_event_budget_is_counted_alike(name):
+    """Both engines end a run of N events under a budget of N, and neither does under a budget of N - 1."""
+    strategy, convention, changes = WORKS[name]
+    plan = KeptPlan(PipelinePlan(make_work(strategy, convention, **changes)))
     num_events = run_plan(plan).stats.num_events
-    assert compiled.run_compiled(plan, kernel=loop.run, max_events=num_events).stats.is_compiled
-    with pytest.raises(SimulationError):
-        compiled.run_compiled(plan, kernel=loop.run, max_events=num_events - 1)
+    assert run_plan(plan, max_events=num_events).stats.num_events == num_events
+    assert run_kernel(plan, loop.run, max_events=num_events).stats.num_events == num_events
+    with pytest.raises(SimulationError, match="events"):
+        run_plan(plan, max_events=num_events - 1)
+    with pytest.raises(NotLoweredError, match=STOPPED):
+        run_kernel(plan, loop.run, max_events=num_events - 1)
 
 
 # ---- which engine runs --------------------------------------------------------------------------------------------
@@ -309,7 +351,7 @@ def test_what_the_kernel_cannot_run_simpy_runs_and_says_why():
     plan = PipelinePlan(make_work("TP4_PP2_DP2", "megatron", model=make_model(experts=0)))
     order_of = plan.schedule
     plan.schedule = lambda lane: Own(order_of(lane))
-    run = compiled.run_compiled(plan, kernel=loop.run)
+    run = run_compiled(plan, kernel=loop.run)
     assert "decides while it runs" in (run.stats.why_not_compiled or "")
     assert run.trace.step_ns > 0
 
@@ -318,8 +360,8 @@ def test_what_the_kernel_cannot_run_simpy_runs_and_says_why():
 def test_auto_compiles_only_where_it_saves_more_than_it_takes_to_begin(start_s, pays, monkeypatch):
     monkeypatch.setattr(engines, "start_s", lambda: start_s)
     monkeypatch.setattr(engines, "has_numba", lambda: True)
-    assert engines.pays_to_compile(150_000) == pays
-    assert engines.pays_to_compile(37_500, 40e-6) == pays
+    assert engines.pays_to_compile(300_000) == pays
+    assert engines.pays_to_compile(75_000, 20e-6) == pays
 
 
 def test_a_single_run_whose_passes_all_differ_is_left_to_simpy():
