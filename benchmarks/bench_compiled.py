@@ -14,8 +14,9 @@ from measuring import Row, note, pipeline_plan, run_rounds, work_of
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from sim.engine.compiled.arrays import KeptPlan, lower_plan
-from sim.engine.compiled.compiler import compiled_run, has_numba
+from sim.engine.compiled.compiler import compiled_run
 from sim.engine.compiled.run import run_kernel, run_lowered, step_time_ns
+from sim.engine.optional_numba import has_numba
 from sim.engine.run_state import Plan
 from sim.engine.simulation import run_plan
 

@@ -18,9 +18,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from sim.engine.clock import Clock
 from sim.engine.network.flows import kernel
-from sim.engine.network.flows.kernel import Run, compiled_run, has_numba
+from sim.engine.network.flows.kernel import Run, compiled_run
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
+from sim.engine.optional_numba import has_numba
 from sim.plan.costs import Costs
 from sim.plan.ops import Transfer
 from topology.cluster import build_cluster

@@ -9,7 +9,8 @@ from functools import partial
 from measuring import Row, bare_timeout_s, note, run_fresh, run_rounds
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from sim.engine.compiled.compiler import compiled_run, has_numba
+from sim.engine.compiled.compiler import compiled_run
+from sim.engine.optional_numba import has_numba
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.studies.search.space import Candidate, space_of

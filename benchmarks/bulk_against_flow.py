@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import Clock
 from sim.engine.network.flows import kernel
-from sim.engine.network.flows.kernel import compiled_run, has_numba
+from sim.engine.network.flows.kernel import compiled_run
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
+from sim.engine.optional_numba import has_numba
 from sim.plan.costs import Costs
 from sim.plan.ops import Transfer
 from topology.cluster import Cluster, build_cluster

@@ -27,7 +27,8 @@ from conformance import (  # noqa: E402  # found by the line above
 )
 
 from sim.engine.compiled import loop  # noqa: E402
-from sim.engine.compiled.compiler import RunKernel, compiled_run, has_numba  # noqa: E402
+from sim.engine.compiled.compiler import RunKernel, compiled_run  # noqa: E402
+from sim.engine.optional_numba import has_numba  # noqa: E402
 
 Compared = Iterator[tuple[str, list[str] | None]]
 """Name of each scenario, and what differs; None: there is nothing to compare."""

@@ -12,6 +12,7 @@ A stream that cannot be written ends a command in three ways:
 """
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,9 @@ def _run() -> int:
     if _is_closed(sys.stdout):
         raise OutputError(file=_STDOUT, reason="it is closed", hint="Leave it open, or send it to a file.")
     sys.stdout = cast("TextIO", _GuardedStream(sys.stdout))
+    logger = logging.getLogger("sim")
+    logger.addHandler(_Notices())
+    logger.setLevel(logging.INFO)
     from sim.cli.app import app  # noqa: PLC0415  # an interrupt may come while the commands are imported
     from sim.cli.usage import USAGE_ERROR, usage_error  # noqa: PLC0415
 
@@ -84,6 +88,14 @@ def _report(error: MoesimError) -> None:
 def _print_message(message: str) -> None:
     with suppress(OSError):  # the exit code says that the command failed
         print(message, file=sys.stderr)  # noqa: T201
+
+
+class _Notices(logging.Handler):
+    """What the simulator says before a long step: a line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the line."""
+        _print_message(record.getMessage())
 
 
 # ---- streams -----------------------------------------------------------------------------------------------------

@@ -81,8 +81,16 @@ def run_command(
     written = {}
     if folder is not None:
         written = _write(result, data, folder, {"scenario": scenario, "changes": changes, "trace": trace, "seed": seed})
-    num_nodes = result.simulated.num_nodes
-    print_result(data, print_report, as_json=as_json, written=written, num_nodes=num_nodes, verbose=verbose)
+    simulated = result.simulated
+    print_result(
+        data,
+        print_report,
+        as_json=as_json,
+        written=written,
+        num_nodes=simulated.num_nodes,
+        why_not_compiled=simulated.run.stats.why_not_compiled,
+        verbose=verbose,
+    )
     return 1 if check and (result.has_failed_claims or result.is_unfit) else 0
 
 

@@ -15,4 +15,5 @@ Contents
 - `sim.engine.recorder`: the record as it is taken; `rows`: its rows; `tokens`: copies of tokens, counted; `trace`: the
   record as columns.
 - `sim.engine.compiled`: the same events in arrays, as a kernel that numba compiles.
+- `sim.engine.optional_numba`: numba, if it is there.
 """

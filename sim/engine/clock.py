@@ -101,24 +101,28 @@ class Clock:
         """
         env, queue = self.env, self.env._queue
         num_events, last_ns, moved_at, last_event = self.num_events, -1, 0, 0
-        while queue:
-            now_ns, _, _, event = heappop(queue)  # what `simpy.Environment.step` does, without a call for each event
-            env._now = env.now = now_ns  # type: ignore[assignment]  # starts at 0 and every delay is an int
-            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]  # as in `Signal.fire`
-            for callback in callbacks:
-                callback(event)
-            if not event._ok and not hasattr(event, "_defused"):
-                raise type(event._value)(*event._value.args) from event._value
-            num_events += 1
-            if now_ns != last_ns:
-                last_ns, moved_at = now_ns, num_events  # type: ignore[assignment]  # see above
-                last_event = min(num_events + self._max_events_at_one_time, self._max_events)
-                if now_ns > _LAST_NS:
-                    raise _too_late(last_ns)
-            if num_events > last_event:
-                self.num_events = num_events
-                raise self._endless(num_events - moved_at)
-        self.num_events = num_events
+        try:
+            while queue:
+                now_ns, _, _, event = heappop(
+                    queue
+                )  # what `simpy.Environment.step` does, without a call for each event
+                env._now = env.now = now_ns  # type: ignore[assignment]  # starts at 0 and every delay is an int
+                callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]  # as in `Signal.fire`
+                for callback in callbacks:
+                    callback(event)
+                if not event._ok and not hasattr(event, "_defused"):
+                    raise type(event._value)(*event._value.args) from event._value
+                num_events += 1
+                if now_ns != last_ns:
+                    last_ns, moved_at = now_ns, num_events  # type: ignore[assignment]  # see above
+                    last_event = min(num_events + self._max_events_at_one_time, self._max_events)
+                    if now_ns > _LAST_NS:
+                        raise _too_late(last_ns)
+                if num_events > last_event:
+                    self.num_events = num_events
+                    raise self._endless(num_events - moved_at)
+        finally:
+            self.num_events = num_events
 
     def _endless(self, num_at_one_time: int) -> SimulationError:
         """Return the refusal of a run that has spent its events, or whose time stands still."""

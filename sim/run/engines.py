@@ -6,15 +6,17 @@ Model
 
     operations of all runs like this * time saved in an operation  >  time until the kernel runs
 
-and never flow by flow, which the kernel cannot run. It is the default.
+and never flow by flow: the kernel runs flows as well, but nothing is gained, for the time goes into the network, which
+both engines share. It is the default.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypedDict
 
-from sim.engine.compiled.compiler import START_S, has_numba, start_s
+from sim.engine.compiled.compiler import START_S, start_s
 from sim.engine.compiled.run import run_compiled
+from sim.engine.optional_numba import has_numba
 from sim.engine.run_state import Plan
 from sim.engine.simulation import Run, run_plan
 from sim.scenario.engine_names import DEFAULT_ENGINE, SIMPY_ENGINE
@@ -38,7 +40,7 @@ def pays_to_compile(num_ops: int, op_s: float = _OP_S) -> bool:
     >>> pays_to_compile(0)
     False
     """
-    return num_ops * op_s > start_s() and has_numba()
+    return has_numba() and num_ops * op_s > start_s()
 
 
 def compiles(engine: str, plan: Plan, num_ops: int) -> bool:

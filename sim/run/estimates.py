@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.work import Work
-from sim.engine.compiled.compiler import START_S, has_numba, start_s
+from sim.engine.compiled.compiler import START_S, start_s
 from sim.engine.host import Host
+from sim.engine.optional_numba import has_numba
 from sim.engine.run_state import Plan
 from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, HostWork, Op, Transfer
 from sim.run.resources import Resources, drawn_cells, routing_bytes

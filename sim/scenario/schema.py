@@ -137,8 +137,9 @@ class ScenarioSpec(Section):
         kind = self.workload.kind
         for section in self.workload.foreign_sections:
             if section in self.model_fields_set:
-                rule, hint = f"be left out with workload.kind {kind}", "Remove the section: it would mean nothing."
-                raise InvalidValueError((section,), rule=rule, value="a section", hint=hint)
+                what, value = _given(getattr(self, section))
+                rule, hint = f"be left out with workload.kind {kind}", f"Remove the {what}: it would mean nothing."
+                raise InvalidValueError((section,), rule=rule, value=value, hint=hint)
         for section in self.workload.required_sections:
             if section not in self.model_fields_set or getattr(self, section) is None:
                 rule, hint = f"be given with workload.kind {kind}", f"Add a section `{section}:`."
@@ -307,6 +308,19 @@ class ScenarioSpec(Section):
         if kind.needs_num_chunks and vpp is None and isinstance(self.workload, PassesWorkload):
             hint = "Write the number of chunks of each stage, such as 2."
             raise InvalidValueError(("parallel", "vpp"), f"be given with schedule.kind {name}", "nothing", hint)
+
+
+def _given(value: object) -> tuple[str, object]:
+    """Return whether a top-level value is a section or a key, and what a message shows of the value.
+
+    >>> _given("compiled"), _given(("no_ep",)), _given(None), _given(JitterSection())
+    (('key', 'compiled'), ('key', ['no_ep']), ('key', 'nothing'), ('section', 'a section'))
+    """
+    if value is None:
+        return "key", "nothing"
+    if isinstance(value, tuple):
+        return "key", list(value)
+    return ("key", value) if isinstance(value, (str, int, float)) else ("section", "a section")
 
 
 def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sim.engine.clock import MAX_EVENTS
 from sim.engine.compiled import layout as at
 from sim.engine.compiled.arrays import ArrayPlan, KeptPlan, NotLoweredError, lower_plan, op_records
-from sim.engine.compiled.compiler import RunKernel, compiled_run, has_numba
+from sim.engine.compiled.compiler import RunKernel, compiled_run
 from sim.engine.compiled.flows import KernelFlows
 from sim.engine.compiled.layout import FREE_LISTS, Memory, build_memory
 from sim.engine.compiled.record import Record
+from sim.engine.optional_numba import NoNumbaError
 from sim.engine.run_state import Plan
 from sim.engine.simulation import EngineStats, Run, collector_paused, run_plan
 from sim.engine.trace import LinkUse, Trace
@@ -46,16 +47,13 @@ def run_compiled(
         As `run_plan` does, in the same words: what does not end well is run again by SimPy's engine.
     """
     kept, options = KeptPlan(plan), {"link_timeline": link_timeline, "keep_ended": keep_ended, "links": links}
-    if kernel is None and not has_numba():
-        why = "numba is not installed: pip install 'moesim[fast]'"
-    else:
-        try:
-            with collector_paused():
-                return run_kernel(kept, kernel or compiled_run(), max_events=max_events, **options)
-        except NotLoweredError as error:
-            why = str(error)
-        except MoesimError:
-            why = "the plan is refused"
+    try:
+        with collector_paused():
+            return run_kernel(kept, kernel or compiled_run(), max_events=max_events, **options)
+    except (NotLoweredError, NoNumbaError) as error:
+        why = str(error)
+    except MoesimError:
+        why = "the plan is refused"
     run = run_plan(kept, max_events=max_events, **options)
     return replace(run, stats=replace(run.stats, why_not_compiled=why))
 
@@ -81,7 +79,7 @@ def step_time_ns(plan: Plan, kernel: RunKernel | None = None) -> int:
             arrays = lower_plan(kept)
             m = run_lowered(arrays, kernel or compiled_run(), keeps_rows=False).m
         return max(0, int(m[at.LAST_NS] - m[at.FIRST_NS]))
-    except NotLoweredError:
+    except (NotLoweredError, NoNumbaError):
         return run_plan(kept, link_timeline=False).trace.step_ns
 
 

@@ -61,6 +61,7 @@ def print_report(
     *,
     written: Mapping[str, str],
     num_nodes: int | None = None,
+    why_not_compiled: str | None = None,
     verbose: bool = True,
 ) -> None:
     """Print a run.
@@ -75,6 +76,8 @@ def print_report(
         Content of each file -> its path.
     num_nodes
         Nodes of the cluster that was built; None or 0: as many as the scenario says.
+    why_not_compiled
+        Why the compiled engine did not run; None: it ran, or was not to.
     verbose
         Whether to print all there is, and not a screen of it.
     """
@@ -109,7 +112,8 @@ def print_report(
     _print_quantities("bounds", data.get("bounds"), console)
     _print_assumptions(data.get("assumptions") or (), console)
     _print_texts("warnings", data.get("warnings"), console, mark="!", style="bold yellow")
-    _print_engine(data.get("engine") or {}, console)
+    has_engine = _kind(data.get("scenario") or {}) != "serving"  # whose batches follow one another without an engine
+    _print_engine(data.get("engine") or {}, console, has_engine=has_engine, why_not_compiled=why_not_compiled)
     print_written(written, console)
 
 
@@ -291,8 +295,10 @@ def _print_assumptions(assumptions: Sequence[Mapping[str, Any]], console: Consol
     indented(console, table)
 
 
-def _print_engine(engine: Mapping[str, Any], console: Console) -> None:
-    """Print the numbers of simulations, spans and events in a line."""
+def _print_engine(
+    engine: Mapping[str, Any], console: Console, *, has_engine: bool, why_not_compiled: str | None
+) -> None:
+    """Print the numbers of simulations, spans and events in a line, and in another which engine ran."""
     counted = [(engine.get("runs"), "simulation"), (engine.get("spans"), "span"), (engine.get("events"), "event")]
     texts = [f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in counted if count]
     if engine.get("folded"):
@@ -302,3 +308,7 @@ def _print_engine(engine: Mapping[str, Any], console: Console) -> None:
     if texts:
         console.print()
         console.print(cell(", ".join(texts), "dim"))
+    if engine.get("runs") and has_engine:
+        why = "" if why_not_compiled is None else f", and not the compiled engine: {why_not_compiled}"
+        ran = "the compiled engine" if engine.get("compiled") else f"SimPy's processes{why}"
+        console.print(cell(f"engine: {ran}", "dim"))

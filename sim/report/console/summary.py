@@ -28,6 +28,8 @@ SUMMARY_WIDTH: Final = 100
 """Widest line of the summary."""
 _SMALL: Final = 0.05
 """Parts of the step time below this share are not said."""
+_MOST_WORDS: Final = 4
+"""Words of an item of a list; what has more of them is a sentence."""
 _GROUPS: Final[Sequence[tuple[str, str | None, str, str, str]]] = (
     ("refuted", None, "✗", "red", "refuted"),
     ("depends", None, "~", "yellow", "depends on what is left open"),
@@ -82,9 +84,8 @@ def _print_all(data: Data, console: Console, *, written: Mapping[str, str], head
     for title, text in lines.items():
         if text:
             console.print(Text.assemble(cell(title.upper(), "bold"), cell(f"  {text}")))
-    room = console.width - 2
     for warning in data.get("warnings") or ():
-        short = warning if len(warning) <= room else warning.rpartition(": ")[0] or warning  # without the particulars
+        short = warning if len(warning) <= console.width - 2 else _without_list(warning)
         console.print(Text.assemble(cell("! ", "bold yellow"), cell(short)))
     runs = (data.get("engine") or {}).get("runs")
     if runs:
@@ -94,6 +95,18 @@ def _print_all(data: Data, console: Console, *, written: Mapping[str, str], head
         paths = [PurePath(path) for path in written.values()]
         names = ", ".join(path.name for path in paths)
         console.print(Text.assemble(cell("WRITTEN", "bold"), cell(f"  {paths[0].parent}/: {names}")))
+
+
+def _without_list(warning: str) -> str:
+    """Return a warning without the list of particulars that ends it; a reason or a remedy stays.
+
+    >>> _without_list("kernels are extrapolated: norm 3 of 3, gemm 3 of 4."), _without_list("no numba: pip install x.")
+    ('kernels are extrapolated', 'no numba: pip install x.')
+    """
+    said, _, rest = warning.rpartition(": ")
+    items = rest.split(", ")
+    is_list = said and len(items) > 1 and all(len(item.split()) <= _MOST_WORDS for item in items)
+    return said if is_list else warning
 
 
 def _print_facts(data: Data, console: Console) -> None:

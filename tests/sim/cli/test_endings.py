@@ -18,6 +18,12 @@ GUARDED = [
     ["schema"],
     ["--help"],
 ]
+ANNOUNCES = """
+import logging
+from sim.cli import app, main
+app.app = lambda **_: logging.getLogger("sim.engine").info("compiling, about %d s", 25)
+main()
+"""
 ROOT = Path(__file__).parents[3]
 
 
@@ -27,6 +33,12 @@ def start(arguments, program=MAIN, **streams):
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments], env=environment, start_new_session=True, **streams
     )
+
+
+def test_what_is_announced_before_a_long_step_stands_on_standard_error():
+    process = start(["run"], ANNOUNCES, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.communicate(timeout=60) == (b"", b"compiling, about 25 s\n")
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("arguments", GUARDED, ids=" ".join)

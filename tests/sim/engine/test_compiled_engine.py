@@ -28,13 +28,14 @@ from sim.engine.compiled import layout as at
 from sim.engine.compiled import run as compiled
 from sim.engine.compiled.arrays import KeptPlan, NotLoweredError, lower_plan
 from sim.engine.compiled.run import STOPPED, run_compiled, run_kernel
+from sim.engine.optional_numba import has_numba
 from sim.engine.simulation import run_plan
 from sim.errors import DeadlockError, MoesimError, SimulationError
 from sim.plan.ops import AwaitStream, Collective, RendezvousKey
 from sim.plan.passes import PassesPlan
 from sim.plan.pipeline import PipelinePlan
 from sim.run import engines
-from sim.run.simulate import build_run, simulate_scenario
+from sim.run.simulate import build_run
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.scenario import Scenario
 
@@ -340,14 +341,6 @@ def test_an_event_budget_is_counted_alike(name):
 # ---- which engine runs --------------------------------------------------------------------------------------------
 
 
-def test_without_numba_simpy_runs_and_the_output_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(compiled, "has_numba", lambda: False)
-    scenario = load_scenario("ep16_tp16_pp4", overrides=["engine=compiled", "workload.batches=1"])
-    found = simulate_scenario(scenario, link_timeline=False)
-    assert not found.run.stats.is_compiled
-    assert any("numba is not installed" in text for text in found.warnings)
-
-
 def test_what_the_kernel_cannot_run_simpy_runs_and_says_why():
     """A schedule of the user's own, which may decide by the time."""
 
@@ -378,33 +371,6 @@ def test_a_single_run_whose_passes_all_differ_is_left_to_simpy():
     )
     assert drawn.num_ops_alike(1) == 0
     assert drawn.num_ops_alike(2) == 2 * balanced.num_ops_alike(1) > 0
-
-
-def test_a_kernel_that_is_nowhere_kept_takes_longest_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    compiler.is_kept.cache_clear()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(compiler, "is_loaded", lambda: False)
-    assert compiler.start_s() == compiler.START_S["compiled"]
-    compiler.is_kept.cache_clear()
-
-
-def test_a_kernel_that_another_processor_has_kept_is_compiled_anew(monkeypatch: pytest.MonkeyPatch):
-    numba = pytest.importorskip("numba")
-
-    def compiled_where_typed(_: object, *, is_typed: bool):
-        if not is_typed:
-            raise numba.core.errors.TypingError("its parts have no types")
-        return loop.run
-
-    monkeypatch.setattr(compiler, "is_kept", lambda: True)
-    monkeypatch.setattr(compiler, "_compiled", compiled_where_typed)
-    assert compiler.compiled_run.__wrapped__() is loop.run
-
-
-def test_a_debugger_sees_the_kernel_as_it_is_written(monkeypatch: pytest.MonkeyPatch):
-    numba = pytest.importorskip("numba")
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert compiler.compiled_run.__wrapped__() is loop.run
 
 
 def test_an_unknown_engine_is_refused():
@@ -452,7 +418,7 @@ def test_a_single_run_never_imports_numba():
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not (compiler.has_numba() and compiler.is_kept()),
+    not (has_numba() and compiler.is_kept()),
     reason="compiling takes a minute: `python benchmarks/conform_engines.py` does, and keeps the kernel",
 )
 def test_the_compiled_kernel_says_what_the_interpreted_says():

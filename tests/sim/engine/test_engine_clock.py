@@ -53,6 +53,19 @@ def tick(clock, delay_ns, times=None):
         times = None if times is None else times - 1
 
 
+def test_a_run_that_an_event_ends_has_counted_the_events_before():
+    clock, times = Clock(), 5
+
+    def fail(_):
+        raise SimulationError("refused")
+
+    clock.env.process(tick(clock, 1, times))
+    Alarm(clock.env, 100, fail)
+    with pytest.raises(SimulationError, match="refused"):
+        clock.run()
+    assert clock.num_events == times + 2  # the process begins and ends
+
+
 def test_a_run_over_its_event_budget_ends_with_a_message():
     clock = Clock(max_events=100)
     clock.env.process(tick(clock, 1))

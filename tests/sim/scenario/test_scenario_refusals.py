@@ -230,6 +230,8 @@ PASSES = "workload: {kind: passes, microbatches: 8, pass_times: {F: 1 ms, B: 2 m
         (f"{PASSES}parallel: {{pp: 3}}\n".replace("{F: 1 ms, B: 2 ms}", "[{F: 1 ms, B: 2 ms}, {F: 1 ms, B: 2 ms}]"),
          "workload.pass_times must be one map or a list of parallel.pp = 3, got a list of 2. "
          "Give one map of F, B and W per stage."),
+        (f"{PASSES}parallel: {{pp: 2}}\nprofile: a.yaml\n", "profile must be left out with workload.kind passes, "
+         "got a.yaml. Remove the key: it would mean nothing."),
         ("workload: forward\n", "workload must be a mapping of keys, got forward. Write `key: value` lines under it."),
         ("name: x\n", "workload must be given, got nothing. Add `workload:` under the top level."),
     ],

@@ -118,7 +118,6 @@ def test_no_simulation_is_faster_than_its_bounds(made, count):
 )
 def test_both_engines_say_the_same_of_a_candidate(made, monkeypatch):
     """Step time, memory and account of time, by SimPy's processes and by the kernel, here interpreted."""
-    monkeypatch.setattr(compiled, "has_numba", lambda: True)
     monkeypatch.setattr(compiled, "compiled_run", lambda: loop.run)
     space = space_of(made, fix={"workload.microbatches": 4, "parallel.cp": 1})
     for number in drawn(space, 3):

@@ -26,7 +26,6 @@ compiling is worth its time. The functions are compiled one after another, each 
 the compiled code is kept on disk where there is a position for it.
 """
 
-import importlib.util
 from collections.abc import Callable
 from functools import cache
 from types import FunctionType
@@ -35,7 +34,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FUNCTIONS", "Run", "State", "choose_run", "compiled_run", "has_numba", "run", "solve"]
+from sim.engine.optional_numba import NoNumbaError, import_numba
+
+__all__ = ["FUNCTIONS", "Run", "State", "choose_run", "compiled_run", "run", "solve"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -286,20 +287,16 @@ _WORTH_STEPS = 5_000
 
 def choose_run(num_steps: int) -> Run:
     """Return `run`: compiled if that is worth it for so many steps, and if numba is there."""
-    return compiled_run() if num_steps >= _WORTH_STEPS and has_numba() else run
-
-
-@cache
-def has_numba() -> bool:
-    """Tell whether numba is installed, without importing it."""
-    return importlib.util.find_spec("numba") is not None
+    try:
+        return compiled_run() if num_steps >= _WORTH_STEPS else run
+    except NoNumbaError:
+        return run
 
 
 @cache
 def compiled_run() -> Run:
     """Return `run` compiled by numba; the first call of it takes seconds, or less where it was kept on disk."""
-    import numba  # noqa: PLC0415  # optional, and slow to import
-
+    numba = import_numba()
     space: dict[str, Any] = dict(globals())
     for interpreted in FUNCTIONS:
         source = _subtract_in_a_loop if interpreted is _subtract else interpreted

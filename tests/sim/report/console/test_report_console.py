@@ -194,6 +194,36 @@ def test_findings_and_warnings_are_printed_whole(data, width):
     assert f"! beware: {REASON}" in text
 
 
+@pytest.mark.parametrize(
+    ("rest", "is_whole"),
+    [
+        ("numba is not installed: pip install 'moesim[fast]'.", True),
+        ("all of them carry compute traffic. Name the NICs in use under cluster.nics, of a, b.", True),
+        ("embedding 1 of 1, residual_add 2 of 2, grouped_gemm 1 of 2.", False),
+    ],
+)
+def test_a_screen_cuts_a_list_of_particulars_off_a_warning_and_nothing_else(data, rest, is_whole):
+    data["warnings"] = [f"beware of what is longer than a line of the screen because of its very many words: {rest}"]
+    text = words(printed(data, 100, verbose=False))
+    assert (rest in text) == is_whole
+    assert "! beware of what is longer" in text
+
+
+@pytest.mark.parametrize(
+    ("compiled", "why", "line"),
+    [
+        ({"compiled": True}, None, "engine: the compiled engine"),
+        ({}, None, "engine: SimPy's processes"),
+        ({}, "no kernel is kept", "engine: SimPy's processes, and not the compiled engine: no kernel is kept"),
+    ],
+)
+def test_the_whole_report_says_which_engine_ran(data, compiled, why, line):
+    data["engine"] |= compiled
+    file = io.StringIO()
+    print_report(data, Console(file=file, width=200), written={}, why_not_compiled=why)
+    assert line in file.getvalue().splitlines()
+
+
 def test_control_characters_do_not_reach_the_terminal(data):
     data["claims"][0]["says"] = data["warnings"][0] = data["scenario"]["name"] = "a\x1b[2Jb\x07"
     assert not set(printed(data, 100)) & {"\x1b", "\x07"}
