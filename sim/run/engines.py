@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypedDict
 
-from sim.engine.compiled.compiler import START_S, start_s
+from sim.engine.compiled.compiler import START_S, start_s, why_not_kept
 from sim.engine.compiled.run import run_compiled
 from sim.engine.optional_numba import has_numba
 from sim.engine.run_state import Plan
@@ -71,7 +71,7 @@ def run_on(
         return run_plan(plan, **options)
     if engine == DEFAULT_ENGINE and not compiles(engine, plan, num_ops()):
         run = run_plan(plan, **options)
-        return replace(run, stats=replace(run.stats, why_not_compiled=_why_not(num_ops() * _op_s(plan))))
+        return replace(run, stats=replace(run.stats, why_not_compiled=_why_not(plan, num_ops())))
     return run_compiled(plan, **options)
 
 
@@ -92,8 +92,11 @@ def _op_s(plan: Plan) -> float:
     return _OP_S if plan.num_sms is None else _SLOWED_OP_S
 
 
-def _why_not(saved_s: float) -> str | None:
+def _why_not(plan: Plan, num_ops: int) -> str | None:
     """Return what keeps the compiled kernel from paying; None where SimPy's processes are simply quicker."""
-    if saved_s <= START_S["kept"] or not has_numba():
+    if plan.fidelity == "flow" or num_ops * _op_s(plan) <= START_S["kept"] or not has_numba():
         return None
+    unkept = why_not_kept()
+    if unkept is not None:
+        return f"no compiled kernel can be kept: {unkept}"
     return "no compiled kernel is kept: `--set engine=compiled` makes one, which takes about half a minute"

@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from sim.engine.compiled import events, lanes, layout, loop, programs, ranks, sharing, transfers
 from sim.engine.optional_numba import import_numba
 
-__all__ = ["START_S", "RunKernel", "compiled_run", "is_kept", "is_loaded", "start_s"]
+__all__ = ["START_S", "RunKernel", "compiled_run", "is_kept", "is_loaded", "start_s", "why_not_kept"]
 
 RunKernel = Callable[[NDArray[np.int64], NDArray[np.float64]], int]
 """The type of `loop.run`, interpreted or compiled."""
 START_S: Final = {"kept": 1.5, "compiled": 36.0}
 """Time until the kernel runs: 0.5 s to import numba and load (0.4 to 1 s on another machine), or 22 to 24 s to compile
 (on one core of an AMD EPYC), and half as much again: to begin too late costs less than to begin in vain."""
-_NO_FOLDER: Final = "no folder for it can be written. Name a folder in the variable NUMBA_CACHE_DIR"
 _LOGGER: Final = logging.getLogger(__name__)
 """Where a compilation is announced: commands print it on standard error, a program that imports `sim` may read it."""
 _MODULES: Final[tuple[ModuleType, ...]] = (events, ranks, sharing, transfers, programs, lanes, loop)
@@ -61,9 +60,17 @@ def compiled_run() -> RunKernel:
             return _compiled(numba, is_typed=False)
         except numba.core.errors.TypingError:  # kept on another processor
             pass
-    stays = "it is kept for later runs" if _folder() is not None else f"it cannot be kept: {_NO_FOLDER}"
-    _LOGGER.info("compiling the engine's kernel, about 25 s; %s", stays)
+    unkept = why_not_kept()
+    outcome = "it is kept for later runs" if unkept is None else f"it cannot be kept: {unkept}"
+    _LOGGER.info("compiling the engine's kernel, about 25 s; %s", outcome)
     return _compiled(numba, is_typed=True)
+
+
+def why_not_kept() -> str | None:
+    """Return why no compiled kernel can be kept on disk; None: it can."""
+    if _folder() is not None:
+        return None
+    return "no folder for it can be written. Name a folder in the variable NUMBA_CACHE_DIR"
 
 
 def is_loaded() -> bool:

@@ -406,6 +406,23 @@ def test_auto_says_that_no_kernel_is_kept(monkeypatch: pytest.MonkeyPatch):
     assert not any(run.stats.is_compiled for run in runs)
 
 
+@pytest.mark.parametrize(
+    ("fidelity", "why_not_kept", "why"),
+    [
+        ("bulk", None, "`--set engine=compiled` makes one"),
+        ("bulk", "no folder", "can be kept: no folder"),
+        ("flow", None, None),
+    ],
+)
+def test_auto_says_of_a_kernel_what_holds(fidelity, why_not_kept, why, monkeypatch: pytest.MonkeyPatch):
+    """Flow by flow no kernel pays; a kernel that can be kept nowhere is not worth making."""
+    monkeypatch.setattr(engines, "has_numba", lambda: True)
+    monkeypatch.setattr(engines, "why_not_kept", lambda: why_not_kept)
+    plan = PipelinePlan(make_work("TP4_PP2_DP2", "megatron", model=make_model(experts=0), fidelity=fidelity))
+    said = engines._why_not(plan, 500_000)
+    assert said is None if why is None else why in said
+
+
 def test_a_single_run_never_imports_numba():
     """It takes half a second, which a bundled scenario does not."""
     code = (

@@ -115,7 +115,14 @@ def test_the_users_folder_is_that_of_numba(monkeypatch: pytest.MonkeyPatch, tmp_
     ("is_kept", "folder", "said"),
     [
         (False, Path("/x"), ["compiling the engine's kernel, about 25 s; it is kept for later runs"]),
-        (False, None, [f"compiling the engine's kernel, about 25 s; it cannot be kept: {compiler._NO_FOLDER}"]),
+        (
+            False,
+            None,
+            [
+                "compiling the engine's kernel, about 25 s; it cannot be kept: no folder for it can be written. "
+                "Name a folder in the variable NUMBA_CACHE_DIR"
+            ],
+        ),
         (True, Path("/x"), []),
     ],
 )
