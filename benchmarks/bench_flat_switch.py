@@ -6,14 +6,12 @@ rounds, interleaved.
 
 import json
 import os
-import resource
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from flat_switch import FlatSwitchPlan, FlatSwitchStep
 from measuring import Cost, Row, bare_timeout_s, note, run_fresh, run_rounds, time_plan
+from peak_memory import peak_bytes
 from pytest_benchmark.fixture import BenchmarkFixture
 
 STEP = FlatSwitchStep()
@@ -84,19 +82,6 @@ def growth(benchmark: BenchmarkFixture, large: FlatSwitchStep, *small: FlatSwitc
 def timed(step: FlatSwitchStep) -> Callable[[], Cost]:
     """Return what times a step, planned anew."""
     return lambda: time_plan(lambda: FlatSwitchPlan(step))
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has had.
-
-    Linux keeps it per address space; `getrusage` also counts what the parent had before it started this program.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (line for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main() -> None:

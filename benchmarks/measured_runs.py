@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from peak_memory import peak_bytes
+
 TIMEOUT_S = 0.45e-6
 """A bare timeout of SimPy on the machine whose seconds are in `sim.run.estimates`."""
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,13 +108,6 @@ def bare_timeout_s(num: int = 20_000) -> float:
     return least_s
 
 
-def peak_memory_bytes() -> float:
-    """Return the peak memory of this process; `ru_maxrss` would be that of the parent where the parent had more."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024.0
-
-
 def run_child() -> dict[str, object]:
     """Run the scenario of standard input."""
     given = json.load(sys.stdin)
@@ -131,13 +126,13 @@ def run_child() -> dict[str, object]:
     except MoesimError as error:
         return {"refused": str(error)}
     process_s = time.process_time()
-    peak_bytes = peak_memory_bytes()
+    peak = peak_bytes()
     timeout_s, expected, counts = bare_timeout_s(), run.estimated_resources(), run.counts()
     return {
         "process_s": process_s,
         "run_s": process_s - began,
         "timeout_s": timeout_s,
-        "peak_bytes": peak_bytes,
+        "peak_bytes": peak,
         "num_events": stats.num_events,
         "counts": asdict(counts),
         "expected_process_s": expected.cpu_s,

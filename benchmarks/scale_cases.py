@@ -6,10 +6,11 @@ Nothing but the simulation is imported: what is imported counts.
 """
 
 import json
-import resource
 import sys
 import time
 from dataclasses import dataclass
+
+from peak_memory import peak_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def run_case(name: str) -> dict[str, float]:
     stats = (run := simulate_scenario(scenario).run).stats
     return {
         "cpu_s": time.process_time(),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
         "stage_ops": stats.num_stage_ops,
         "spans": stats.num_spans,
         "folded": run.trace.num_folded,
