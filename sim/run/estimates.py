@@ -2,7 +2,7 @@
 
 Model
 -----
-A plan is asked for one pass of each kind and stage, and what these hold is counted (`Counts`). Then
+The plan makes one pass of each kind and stage, and what these passes hold is counted (`Counts`). Then
 
     events         = ops + ends of transfers + kernels that wait for the host + 3 for a send, flows as what they cost
     processor time = time of the process + sum of the counts, each times the seconds of one
