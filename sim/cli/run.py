@@ -20,6 +20,7 @@ from sim.report.files import OUTPUT_NAMES, VALIDATION_NAMES, write_outputs, writ
 from sim.run.resources import Limits
 from sim.run.result import Result
 from sim.scenario.load import load_scenario
+from sim.scenario.scenario import Scenario
 from sim.scenario.units import parse_quantity
 from sim.studies.claims import simulate
 
@@ -51,12 +52,7 @@ def run_command(
     folder = output_folder(out, OUTPUT_NAMES)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
     loaded = load_scenario(scenario, overrides=changes, seed=seed, trace=trace_file(trace))
-    found: dict[str, Any] | None = None
-    if search is not None or loaded.spec.search is not None:
-        from sim.studies.search.found import with_best_as_rival  # noqa: PLC0415  # most runs search nothing
-
-        loaded, searched = with_best_as_rival(loaded, limit=search, jobs=num_processes(jobs), limits=limits)
-        found = searched.to_dict()
+    loaded, found = _with_search(loaded, search, jobs=num_processes(jobs), limits=limits)
     with show_progress() as on_progress:
         result = simulate(
             loaded,
@@ -77,7 +73,7 @@ def run_command(
                 limits=limits,
                 on_progress=on_progress,
             )
-    data = result.to_dict() | ({} if found is None else {"search": found})
+    data = result.to_dict() | found
     written = {}
     if folder is not None:
         written = _write(result, data, folder, {"scenario": scenario, "changes": changes, "trace": trace, "seed": seed})
@@ -124,6 +120,16 @@ def _write(result: Result, data: dict[str, Any], folder: Path, given: dict[str, 
 
     details = run_details(result, command_of(**given))
     return write_outputs(details, data, folder, pairs=result.simulated.pairs)
+
+
+def _with_search(loaded: Scenario, limit: int | None, *, jobs: int, limits: Limits) -> tuple[Scenario, dict[str, Any]]:
+    """Return the scenario with its best strategy as a rival, and `search` of the JSON, if one is wanted."""
+    if limit is None and loaded.spec.search is None:
+        return loaded, {}
+    from sim.studies.search.found import with_best_as_rival  # noqa: PLC0415  # most runs search nothing
+
+    loaded, found = with_best_as_rival(loaded, limit=limit, jobs=jobs, limits=limits)
+    return loaded, {"search": found.to_dict()}
 
 
 def _bytes(text: str) -> float:
